@@ -1,0 +1,127 @@
+"""What every kind of source offers, and how one is opened from its written form, `kind:rest`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from PIL import Image
+
+from sempairs.catalog.images import UnreadableImage
+from sempairs.catalog.table import Catalog
+from sempairs.errors import UserError
+from sempairs.registry import Registry
+
+__all__ = [
+    "SOURCES",
+    "Problem",
+    "Scan",
+    "Source",
+    "SourceKind",
+    "UnreadableImage",
+    "existing_path",
+    "open_source",
+    "source_kind",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image, row or folder that could not be used: where it lies (printable, see `names`) and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan found: a catalogue sorted by `image_id`, what it could not read, and how many files it
+    passed over because they are hidden or no images."""
+
+    catalog: Catalog
+    problems: tuple[Problem, ...] = ()
+    ignored: int = 0
+
+
+class Source(Protocol):
+    """Images of one kind in one place. `spec` opens the same source from any working directory."""
+
+    spec: str
+
+    def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
+        """Finds all images. Reads every file's bytes and header; with `decode`, its pixels too, which fills
+        `pixel_hash` and finds damage that a header does not show. The result does not depend on `workers`.
+
+        Raises: UserError if there is nothing to read at all.
+        """
+        ...
+
+    def open_image(self, uri: str) -> Image.Image:
+        """The image that the catalogue's `uri` names: RGB or RGBA, upright, fully loaded. Safe to call from
+        several threads.
+
+        Raises: UnreadableImage if it is gone or damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of source: `open` takes what follows the colon; summary and example are for `data list`."""
+
+    open: Callable[[str], Source]
+    summary: str
+    example: str
+
+
+SOURCES: Registry[SourceKind] = Registry("source")
+
+S = TypeVar("S", bound=Callable[[str], Source])
+
+
+def source_kind(name: str, *, summary: str, example: str) -> Callable[[S], S]:
+    """Class decorator that files a source under `name`; the class is called with what follows `name:`."""
+
+    def file(factory: S) -> S:
+        SOURCES.register(name)(SourceKind(factory, summary, example))
+        return factory
+
+    return file
+
+
+_BY_SUFFIX = {".csv": "csv", ".parquet": "parquet", ".arrow": "catalog"}
+
+
+def open_source(spec: str) -> Source:
+    """The source that `spec` names: `kind:rest`, or `kind` alone where the kind needs no more.
+
+    Raises: UserError for an unknown kind (with the choices and the nearest), or a rest it cannot use.
+    """
+    kind, colon, rest = spec.partition(":")
+    if spec and not colon and kind not in SOURCES.names() and Path(spec).exists():
+        guess = _BY_SUFFIX.get(Path(spec).suffix, "folder")
+        raise UserError("source", "must be written kind:path", spec, f"did you mean {guess}:{spec}?")
+    return SOURCES.get(kind).open(rest)
+
+
+def existing_path(kind: str, rest: str, *, folder: bool | None = None) -> Path:
+    """`rest` as an absolute path that exists; `folder` says whether it must be a folder (None: either).
+
+    Raises: UserError if it is empty, absent, of the other kind, or cannot be written in a catalogue.
+    """
+    field = f"source {kind}:"
+    if not rest:
+        raise UserError(field, "needs a path", rest, f"write {kind}:PATH")
+    try:
+        rest.encode()
+        path = Path(rest).expanduser().resolve()
+        exists = path.exists()
+    except (UnicodeEncodeError, OSError, RuntimeError, ValueError):
+        raise UserError(field, "must be a path in valid UTF-8 that can be resolved", rest) from None
+    if not exists:
+        raise UserError(field, "must be an existing path", str(path))
+    if folder is not None and path.is_dir() != folder:
+        raise UserError(field, f"must be a {'folder' if folder else 'file'}", str(path))
+    return path

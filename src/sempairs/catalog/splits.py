@@ -1,0 +1,86 @@
+"""Train, validation and test for a catalogue that comes without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow.compute as pc
+
+from sempairs import keyed
+from sempairs.catalog import taxonomy
+from sempairs.catalog.table import SPLITS, Catalog
+from sempairs.errors import UserError
+
+
+def assign_splits(
+    catalog: Catalog, fractions: Sequence[float] = (0.7, 0.15, 0.15), *, seed: int = 0
+) -> Catalog:
+    """The catalogue with `split` filled: (train, validation, test) by `fractions` of the images, within each
+    category as far as whole numbers allow, over all categories to an image or two.
+
+    Images that share a split_group, a file or decoded pixels stay together. A category that cannot be divided
+    is for training. The result is a function of seed, ids and those columns, not of row order. A catalogue in
+    which any image has a split already is returned as it is.
+
+    Raises: UserError if the fractions are not three, negative, or do not add up to 1.
+    """
+    wanted = np.asarray(fractions, dtype=np.float64)
+    if wanted.shape != (3,) or not (wanted >= 0).all() or abs(wanted.sum() - 1) > 1e-6:
+        raise UserError("fractions", "must be three numbers from 0 that add up to 1", list(fractions))
+    if len(catalog) == 0 or catalog.table.column("split").null_count < len(catalog):
+        return catalog
+    inseparable = _inseparable(catalog)
+    # A group is drawn by the name of its first image and placed in that image's category. (By the smallest of
+    # its images' draws, large groups would come first and be for training.)
+    by_id = pc.sort_indices(catalog.table.column("image_id")).to_numpy()
+    _, first = np.unique(inseparable[by_id], return_index=True)
+    leader = by_id[first]
+    keys = keyed.text_key(seed, "splits", catalog.column("image_id")[leader].tolist())
+    category = taxonomy.codes(catalog)[0][leader]
+    size = np.bincount(inseparable)
+    split = np.zeros(len(size), dtype=np.int64)
+    owed = np.zeros(3)  # images by which each split is behind, over the categories so far
+    order = np.lexsort((keys, category))
+    for stratum in np.split(order, np.flatnonzero(np.diff(category[order])) + 1):
+        owed += wanted * size[stratum].sum()
+        split[stratum] = _divide(size[stratum], wanted, owed)
+        owed -= np.bincount(split[stratum], weights=size[stratum], minlength=3)
+    names = np.array(SPLITS, dtype=object)
+    return catalog.with_column("split", names[split[inseparable]])
+
+
+def _divide(size: np.ndarray, wanted: np.ndarray, owed: np.ndarray) -> np.ndarray:
+    """Splits (0, 1, 2) of one category's groups of the given sizes, which are in keyed order.
+
+    Each split gets its whole number of images; the one or two left over go where most is owed.
+    """
+    if len(size) == 1 and wanted[0] > 0:
+        return np.zeros(1, dtype=np.int64)
+    total = int(size.sum())
+    quota = np.floor(wanted * total + 1e-9)
+    behind = np.argsort(-(owed - quota), kind="stable")
+    quota[behind[: total - int(quota.sum())]] += 1
+    middle = np.cumsum(size) - size / 2
+    return np.searchsorted(np.cumsum(quota), middle, side="right").clip(max=2)
+
+
+def _inseparable(catalog: Catalog) -> np.ndarray:
+    """(N,) int64: a number from 0 for each set of images that must share a split."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows = np.arange(len(catalog))
+    links = []
+    for name in ("split_group", "file_hash", "pixel_hash"):
+        encoded = catalog.table.column(name).combine_chunks().dictionary_encode()
+        present = pc.is_valid(encoded).to_numpy(zero_copy_only=False)
+        code = encoded.indices.fill_null(0).to_numpy()[present]
+        value, first = np.unique(code, return_index=True)
+        representative = np.zeros(len(encoded.dictionary), dtype=np.int64)
+        representative[value] = rows[present][first]
+        links.append((rows[present], representative[code]))
+    start, end = (np.concatenate(side) for side in zip(*links, strict=True))
+    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(len(rows), len(rows)))
+    found: np.ndarray = connected_components(graph, directed=False)[1].astype(np.int64)
+    return found

@@ -1,0 +1,98 @@
+"""`sempairs embed` and `sempairs evaluate`: features of images, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_ENCODER = "A run folder, an encoder's folder or encoder.json, or random:ARCH for untrained weights."
+
+
+def embed(
+    encoder: Annotated[str, typer.Argument(help=_ENCODER)],
+    data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="emoji-pairs, folder:PATH, ...")],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    split: Annotated[str | None, typer.Option("--split", help="Only the images of this split.")] = None,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Compute in bfloat16: faster, a little coarser.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the weights of random:ARCH.")] = 0,
+) -> None:
+    """Write the features of a source's images as a table: image_id, file_hash, features."""
+    from sempairs.errors import UserError
+
+    if out.suffix != ".parquet":
+        raise UserError("--out", "must be a .parquet file", str(out))
+    from sempairs.evaluation.export import export_features
+
+    rows, width = export_features(
+        encoder, data, out, split=split, precision="bf16" if bf16 else "float32", seed=seed
+    )
+    typer.echo(f"{rows} images, {width} features each: {out}")
+
+
+def evaluate(
+    encoder: Annotated[str, typer.Argument(help=_ENCODER)],
+    out: Annotated[Path, typer.Option("--out", help="JSON Lines file; results are added to it.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            help="Repeatable. emoji-subgroup, emoji-subgroup-held-out, emoji-retrieval, digits, "
+            "fashion-mnist:PATH, stamps:PATH, or any source with labels, such as folder:PATH. "
+            "Without it: the four that need no path, or the labels of --data.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SOURCE", help="Evaluate on this source; emoji tasks move to it."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting: --set lambdas=7, --set max_fit_images=5000."
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder to keep pixels and features in, for next time.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the weights of random:ARCH.")] = 0,
+) -> None:
+    """Score an encoder on tasks: linear probe, kNN, retrieval.
+
+    Refuses to score images that the encoder's pretraining has seen. * marks a task's primary number.
+    """
+    from sempairs.config import override, validate
+    from sempairs.errors import UserError
+    from sempairs.evaluation.config import EvaluationConfig
+
+    config = validate(EvaluationConfig, override({}, overrides or []), "--set")
+    if out.is_dir():
+        raise UserError("--out", "must be a file, such as results.jsonl", str(out))
+    from sempairs.evaluation.suite import evaluate as run
+
+    results = run(encoder, task or (), out, config=config, data=data, cache=cache, seed=seed)
+    rows = [
+        (r.task, f"{r.protocol}{'*' if r.primary else ''}", r.metric, f"{100 * r.value:.1f}", str(r.n))
+        for r in results
+    ]
+    typer.echo(_table(("task", "protocol", "metric", "%", "n"), rows))
+    typer.echo(f"{len(results)} results added to {out}")
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell; the last two hold numbers, to the right."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    names = len(head) - 2
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = (
+            c.ljust(w) if i < names else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(cells)
+
+    return "\n".join(line(row) for row in [head, *rows])

@@ -1,0 +1,101 @@
+"""`sempairs`: one verb a stage. Errors a user can mend are one line and status 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+
+from sempairs import __version__
+from sempairs.cli import data, evaluate, pairs, pretrain, release, study
+from sempairs.errors import UserError
+
+# Typer carries its own copy of Click or depends on it, by version; its base class of errors is reached so.
+ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="sempairs",
+    help="Datasets of semantic pairs, self-supervised pretraining on them, and controlled studies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(pairs.app, name="pairs")
+app.add_typer(release.app, name="release")
+app.command("pretrain")(pretrain.pretrain)
+app.command("embed")(evaluate.embed)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(study.app, name="study")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sempairs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Read by `main` from the arguments themselves, so that `--debug` works anywhere on the line."""
+
+
+def main() -> None:
+    """Entry point: runs the verb and turns every error into its line and exit status."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    sys.exit(run(arguments, debug=debug))
+
+
+def run(arguments: list[str], *, debug: bool = False) -> int:
+    """Runs one command line. Returns the exit status: 0 done, 1 a fault of ours, 2 a mistake, 130 Ctrl-C."""
+    try:
+        status = app(arguments, standalone_mode=False, prog_name="sempairs")
+    except KeyboardInterrupt as stop:
+        return _say(str(stop) or "stopped", 130, debug)
+    except typer.Abort:
+        return _say("stopped", 130, debug)
+    except UserError as error:
+        return _say(str(error), 2, debug)
+    except ClickException as error:
+        return _say(" ".join(str(error.format_message()).split()) or "see --help", 2, debug)
+    except BrokenPipeError:  # `sempairs … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in _SYSTEM:
+            where = f" {error.filename}" if error.filename else ""
+            return _say(f"{_SYSTEM[error.errno]}{where}", 2, debug)
+        return _say(f"internal: {type(error).__name__}: {error}; run again with --debug", 1, debug)
+    except Exception as error:
+        return _say(f"internal: {type(error).__name__}: {error}; run again with --debug", 1, debug)
+    return status if isinstance(status, int) else 0
+
+
+_SYSTEM = {
+    errno.ENOSPC: "the disk is full; nothing half-written was kept:",
+    errno.EDQUOT: "the disk quota is used up; nothing half-written was kept:",
+    errno.EACCES: "permission denied:",
+    errno.EPERM: "permission denied:",
+    errno.EROFS: "the file system is read-only:",
+    errno.ENAMETOOLONG: "the file name is too long:",
+    errno.ENOTDIR: "not a folder:",
+    errno.EISDIR: "is a folder, not a file:",
+    errno.ENOENT: "no such file or folder:",
+}
+
+
+def _say(line: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,197 @@
+"""`sempairs pairs`: sets of pairs, built and described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sempairs.catalog.table import Catalog
+    from sempairs.pairs.config import PairsConfig
+    from sempairs.pairs.stats import PairStats
+
+app = typer.Typer(help="Build sets of semantic pairs, and describe them.", no_args_is_help=True)
+
+
+@app.command("build")
+def build(
+    recipe_or_source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|SOURCE",
+            help="A YAML recipe with the sections data (source, split) and pairs, as pretraining has; or a "
+            "source, such as emoji-pairs, folder:PATH or catalog:PATH.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pairs: new or empty.")],
+    relation: Annotated[
+        str | None,
+        typer.Option(
+            "--relation",
+            help="augmented, same_category, sibling, cross_domain, random_same_category or listed.",
+        ),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", help="fixed pairs, or a pool redrawn every epoch. Default: fixed."),
+    ] = None,
+    count: Annotated[int | None, typer.Option("--count", help="At most so many pairs.")] = None,
+    per_class: Annotated[
+        int | None, typer.Option("--per-class", help="At most so many pairs of one class.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", help="sibling: levels up to the shared ancestor. Default: 1.")
+    ] = None,
+    domain_column: Annotated[
+        str | None,
+        typer.Option("--domain-column", help="cross_domain: the column that differs. Default: domain."),
+    ] = None,
+    mixed: Annotated[
+        float | None,
+        typer.Option("--mixed", help="Probability that a pair is semantic rather than one image twice."),
+    ] = None,
+    corrupted: Annotated[
+        float | None, typer.Option("--corrupted", help="Share of pairs with a partner of another category.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", help="listed: CSV or Parquet of anchor, partner[, score].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the set. Default: 0.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Split to take images from, or all. Default: the recipe's, else train."),
+    ] = None,
+    split_seed: Annotated[
+        int | None,
+        typer.Option("--split-seed", help="Seed of the splits of a source that has none. Default: 0."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change one field of the recipe: --set pairs.count=500."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check and print the configuration; read no image, write nothing."),
+    ] = False,
+) -> None:
+    """Build a set of pairs: pairs.arrow, catalog.arrow (the images used) and pairs.json.
+
+    Fixed pairs bring their matched baselines along, in the folders augmented and image_matched. Use the set
+    in pretraining with pairs.relation=listed and pairs.file=DIR.
+    """
+    from sempairs.config import override, read_yaml, validate
+    from sempairs.errors import UserError
+    from sempairs.pairs.config import PairsSection
+
+    is_recipe = recipe_or_source.endswith((".yaml", ".yml")) or Path(recipe_or_source).is_file()
+    recipe: dict[str, Any] = (
+        read_yaml(recipe_or_source) if is_recipe else {"data": {"source": recipe_or_source}}
+    )
+    recipe = override(recipe, overrides or [])
+    data, pairs = recipe.get("data", {}), recipe.get("pairs", {})
+    for name, section in (("data", data), ("pairs", pairs)):
+        if not isinstance(section, dict):
+            raise UserError(f"{recipe_or_source}: {name}", "must be a section of keys and values", section)
+    if not isinstance(data.get("source"), str):
+        raise UserError(f"{recipe_or_source}: data.source", "is required")
+    given = {
+        "relation": relation, "mode": mode, "count": count, "per_class": per_class, "depth": depth,
+        "domain_column": domain_column, "mixed": mixed, "corrupted": corrupted, "file": file, "seed": seed,
+    }  # fmt: skip
+    chosen = pairs | {name: value for name, value in given.items() if value is not None}
+    if "relation" not in chosen:
+        raise UserError(
+            "--relation", "is required with a source", remedy="for example --relation cross_domain"
+        )
+    # The folder holds the semantic set and every baseline, whichever arm the recipe trains on.
+    config = validate(PairsSection, {"pairs": chosen | {"arm": "semantic"}}).pairs
+    data = data | {k: v for k, v in (("split", split), ("split_seed", split_seed)) if v is not None}
+    if dry_run:
+        import yaml
+
+        shown = {"data": data, "pairs": config.model_dump(mode="json")}
+        typer.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), nl=False)
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError("--out", "must be a new or empty folder", str(out), "choose another, or remove it")
+    _build(data, config, out)
+
+
+@app.command("stats")
+def stats(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `pairs build` wrote.")],
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Pairs in a batch, for the expected same-meaning negatives.")
+    ] = 256,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Describe a set of pairs: classes, counts, partners an image, images covered, domains."""
+    from sempairs.pairs.stats import pair_stats
+    from sempairs.pairs.table import PairSet
+
+    found = pair_stats(PairSet.open(folder), batch_size=batch_size)
+    if json:
+        import json as encoder
+        from dataclasses import asdict
+
+        typer.echo(encoder.dumps(asdict(found), indent=2, ensure_ascii=False))
+        return
+    _print(found)
+
+
+def _build(data: dict[str, Any], config: PairsConfig, out: Path) -> None:
+    from sempairs.catalog.sources import open_source
+    from sempairs.pairs.stats import pair_stats
+    from sempairs.pairs.table import save_with_baselines
+
+    scan = open_source(data["source"]).scan(progress=True)
+    if scan.problems:
+        typer.echo(
+            f"{len(scan.problems)} images could not be read; `sempairs data scan` lists them", err=True
+        )
+    pairs = save_with_baselines(out, _images(data, scan.catalog), config)
+    if config.count is not None and pairs.pairs_per_epoch < config.count:
+        typer.echo(f"fewer pairs than the {config.count} asked for", err=True)
+    _print(pair_stats(pairs))
+    typer.echo(f"{out}: use it in pretraining with pairs.relation=listed, pairs.file={out}", err=True)
+
+
+def _images(data: dict[str, Any], catalog: Catalog) -> Catalog:
+    """The images of the split, as pretraining chooses them."""
+    import numpy as np
+
+    from sempairs.catalog.splits import assign_splits
+    from sempairs.errors import UserError, unknown
+
+    where = data.get("where") or {}
+    keep = np.ones(len(catalog), dtype=bool)
+    for column, allowed in where.items():
+        if not isinstance(allowed, list):
+            raise UserError(f"data.where.{column}", "must be a list of values", allowed)
+        if column not in catalog.table.column_names:
+            raise unknown("data.where", column, catalog.table.column_names)
+        keep &= np.array([value in allowed for value in catalog.column(column)], dtype=bool)
+    if not keep.any():
+        raise UserError("data.where", "must leave some images", where, "loosen the filter")
+    split = str(data.get("split", "train"))
+    catalog = assign_splits(catalog, seed=int(data.get("split_seed", 0))).select(keep)
+    if split == "all":
+        return catalog
+    found = catalog.column("split")
+    if not (found == split).any():
+        raise unknown("--split", split, [*sorted({str(name) for name in found if name is not None}), "all"])
+    return catalog.select(found == split)
+
+
+def _print(stats: PairStats) -> None:
+    from sempairs.pairs.stats import summary
+
+    rows = summary(stats)
+    width = min(max(len(name) for name, _ in rows), 60)
+    for name, text in rows:
+        # Names of domains come from the data: one row stays one line.
+        typer.echo(f"{' '.join(name.split())[:60]:<{width}}  {' '.join(text.split())}")

@@ -1,0 +1,68 @@
+"""`sempairs pretrain`: an encoder from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as recipes/pretrain-debug.yaml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder, made if absent. Nothing is written outside it.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one field: --set method.temperature=0.1."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the last checkpoint in --out. Starts afresh where there is none, and changes "
+            "nothing where the run is finished.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check the recipe and print it with every default; write nothing."),
+    ] = False,
+) -> None:
+    """Pretrain an encoder on pairs of images.
+
+    Leaves in the run folder: the encoder (encoder.safetensors, encoder.json), recipe.yaml, resolved.json,
+    environment.json, provenance.json, exposure.parquet, metrics.jsonl, TensorBoard files and the last two
+    checkpoints. Ctrl-C saves a checkpoint and stops; --resume goes on, bit for bit as if never stopped.
+    """
+    from sempairs.config import load_config
+    from sempairs.errors import UserError
+    from sempairs.training.recipe import PretrainRecipe
+
+    loaded = load_config(PretrainRecipe, recipe, overrides or [])
+    if dry_run:
+        import yaml
+
+        data = loaded.model_dump(mode="json")
+        typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+        return
+    if out is None:
+        raise UserError("--out", "is required", remedy="name a folder for the run")
+
+    from sempairs.training.run import Interrupted
+    from sempairs.training.run import pretrain as run
+
+    try:
+        summary = run(loaded, out, resume=resume)
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        raise typer.Exit(130) from None
+    if summary.already_finished:
+        typer.echo(f"{out} is finished already: {summary.steps} steps, loss {summary.loss:.4f}")
+        return
+    probe = ", ".join(f"{name} {value:.3f}" for name, value in summary.probe.items())
+    typer.echo(
+        f"{summary.steps} steps, {summary.seconds:.1f} s, loss {summary.loss:.4f}, {probe or 'no probe'}"
+    )
+    typer.echo(f"encoder: {out / 'encoder.json'}")

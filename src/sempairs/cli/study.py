@@ -1,0 +1,96 @@
+"""`sempairs study`: what semantic pairs bring, against matched arms, over seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Controlled studies: matched arms, several seeds, one primary test, one report.",
+    no_args_is_help=True,
+)
+
+Recipe = Annotated[Path, typer.Argument(help="YAML study recipe, such as recipes/quickstart.yaml.")]
+Out = Annotated[Path, typer.Option("--out", help="Study folder. Nothing is written outside it.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `sempairs study run` wrote.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one field: --set 'seeds=[0, 1, 2, 3, 4, 5]'."),
+]
+
+
+@app.command()
+def plan(recipe: Recipe, out: Out, overrides: Overrides = None) -> None:
+    """Check a study and write down its plan, without running anything.
+
+    Resolves the recipe of every cell (method x arm x seed) and refuses a contrast whose arms differ in a
+    field it does not declare. plan.json is then frozen: the folder runs this study and no other.
+    """
+    from sempairs.study.plan import check_out, freeze, make_plan
+    from sempairs.study.recipe import load_study
+    from sempairs.study.summary import plan_lines
+
+    made = make_plan(load_study(recipe, tuple(overrides or ())))
+    check_out(made, out)
+    freeze(made, out)
+    typer.echo("\n".join(plan_lines(made)))
+    typer.echo(f"plan: {out / 'plan.json'}")
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    out: Out,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Cells side by side; the recipe's number if left out.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run a study, or go on with it: pretrain and score every cell, test, and write the report.
+
+    Ctrl-C stops it; the same command goes on where it was and repeats no finished cell. A cell that breaks is
+    recorded and the others go on. Exit status 1 if a cell broke.
+    """
+    from sempairs.study.recipe import load_study
+    from sempairs.study.runner import run_study
+    from sempairs.study.summary import summary
+
+    try:
+        done = run_study(load_study(recipe, tuple(overrides or ())), out, jobs=jobs)
+    except KeyboardInterrupt as stop:
+        # Said here: Typer would end the program with the status alone.
+        again = [
+            "sempairs study run",
+            str(recipe),
+            "--out",
+            str(out),
+            *(f"--set {o!r}" for o in overrides or ()),
+        ]
+        typer.echo(f"error: {stop or 'stopped'}; resume with: {' '.join(again)}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(summary(done.findings))
+    for line in done.broken:
+        typer.echo(f"broken: {line}", err=True)
+    typer.echo(f"report: {(out / 'report.html').resolve()}")
+    if done.broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Say where every cell of a study stands: waiting, running, interrupted, broken or finished."""
+    from sempairs.study.summary import status_lines
+
+    typer.echo("\n".join(status_lines(folder)))
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write report.html anew from what is finished so far, and print the summary."""
+    from sempairs.study.report import write_report
+    from sempairs.study.summary import summary
+
+    typer.echo(summary(write_report(folder).findings))
+    typer.echo(f"report: {(folder / 'report.html').resolve()}")

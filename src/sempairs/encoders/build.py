@@ -1,0 +1,121 @@
+"""Building an encoder from its config: timm's models, and a tiny ResNet made of timm's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sempairs.encoders.config import EncoderConfig
+from sempairs.encoders.weights import load_weights, read_weights
+from sempairs.errors import UserError, unknown
+from sempairs.keyed import text_key
+
+TINY = "tiny-resnet"
+#: Arguments of timm.models.resnet.ResNet for 1.23 million parameters and features of width 256. The "deep"
+#: stem is what makes the class begin with 32 channels instead of 64; a single convolution then replaces it.
+TINY_ARGUMENTS: Mapping[str, Any] = {
+    "layers": (1, 1, 1, 1),
+    "channels": (32, 64, 128, 256),
+    "stem_type": "deep",
+    "stem_width": 16,
+}
+
+
+class Encoder(nn.Module):
+    """A timm model without its classifier: (B, 3, S, S) normalised floats to (B, width) features.
+
+    `model` is the plain timm module. `width` is declared by timm, never probed with a batch.
+    """
+
+    def __init__(self, model: nn.Module, config: EncoderConfig, width: int) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.width = width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Raises: UserError if the architecture's options leave it without one vector an image."""
+        features = self.model(images)
+        assert isinstance(features, Tensor)
+        if features.ndim != 2 or features.shape[1] != self.width:
+            got = tuple(features.shape)
+            raise UserError("encoder.options", f"must give features of shape (B, {self.width})", got)
+        return features
+
+    def check_input(self, size: int) -> None:
+        """Raises: UserError if the architecture is made for one image size, and it is not `size`."""
+        patches = getattr(self.model, "patch_embed", None)
+        expected = getattr(patches, "img_size", None)
+        if expected and getattr(patches, "strict_img_size", False) and tuple(expected) != (size, size):
+            remedy = f"set encoder.options.img_size to {size}"
+            raise UserError(f"encoder.arch {self.config.arch}", f"takes images of {expected}", size, remedy)
+
+
+def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
+    """The encoder `config` names, on the CPU, in float32, in training mode.
+
+    The initial weights are a pure function of `seed` and the config; global random state is left as it was.
+    Raises: UserError for an unknown architecture, options it does not take, a stem it cannot have, or a
+    weights file that does not fit.
+    """
+    # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(int(text_key(seed, "weights", ["encoder"])[0]) >> 1)
+        model = _tiny(config) if config.arch == TINY else _timm(config)
+    # Models whose head has a hidden layer keep it when the classifier goes; timm declares its width apart.
+    declared: Any = getattr(model, "head_hidden_size", None)
+    width = int(declared or getattr(model, "num_features", 0))
+    if config.weights is not None:
+        load_weights(model, read_weights(Path(config.weights)), where=config.weights)
+    return Encoder(model, config, width)
+
+
+def _timm(config: EncoderConfig) -> nn.Module:
+    import timm
+
+    # `is_model` also keeps out "hf-hub:…" and "local-dir:…", which would fetch or read weights.
+    if not timm.is_model(config.arch):
+        raise unknown("encoder.arch", config.arch, [TINY, *timm.list_models()])
+    try:
+        model = timm.create_model(config.arch, pretrained=False, num_classes=0, **config.options)
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError) as error:
+        message = f"are not taken by {config.arch} ({error})"
+        raise UserError("encoder.options", message, config.options) from error
+    assert isinstance(model, nn.Module)
+    if config.stem == "small":
+        _refuse_unless_plain_resnet(model, config.arch)
+        _use_stem(model, 3, stride=1, pool=False)  # SimCLR, appendix B.9
+    return model
+
+
+def _tiny(config: EncoderConfig) -> nn.Module:
+    from timm.models.resnet import BasicBlock, ResNet
+
+    try:
+        model = ResNet(BasicBlock, num_classes=0, **{**TINY_ARGUMENTS, **config.options})
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError("encoder.options", f"are not taken by {TINY} ({error})", config.options) from error
+    assert isinstance(model, nn.Module)
+    kernel = 7 if config.stem == "imagenet" else 3
+    _use_stem(model, kernel, stride=1 if config.stem == "small" else 2, pool=config.stem == "imagenet")
+    return model
+
+
+def _use_stem(model: nn.Module, kernel: int, *, stride: int, pool: bool) -> None:
+    """Gives a ResNet one first convolution, as timm initialises its own, with or without max pooling."""
+    width = model.get_parameter("bn1.weight").numel()
+    model.conv1 = nn.Conv2d(3, width, kernel, stride=stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if not pool:
+        model.maxpool = nn.Identity()
+
+
+def _refuse_unless_plain_resnet(model: nn.Module, arch: str) -> None:
+    from timm.models.resnet import ResNet
+
+    if not isinstance(model, ResNet) or not isinstance(model.conv1, nn.Conv2d):
+        raise UserError("encoder.stem", "can be small only for plain ResNets", arch, "use stem: imagenet")

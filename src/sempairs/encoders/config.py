@@ -1,0 +1,41 @@
+"""Which encoder to build. Light: importing this loads neither torch nor timm."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue, field_validator
+
+from sempairs.config import Config
+
+# Arguments of timm.create_model that would fetch weights, change what comes out, or are not the recipe's.
+_RESERVED = frozenset(
+    {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
+    | {"pretrained_strict", "features_only", "in_chans", "model_name", "num_classes"}
+    | {"device", "dtype", "exportable", "no_jit", "scriptable"}
+)
+
+
+class EncoderConfig(Config):
+    """An architecture and its arguments.
+
+    `arch`: "tiny-resnet" or any name of timm's. `stem`: "small" puts a 3x3 convolution of stride 1 without
+    pooling in front of a ResNet, for images of about 32 to 64 pixels; "imagenet" is 7x7 of stride 2 with
+    pooling; null is the architecture's own (tiny-resnet: 3x3 of stride 2 without pooling, five times faster
+    than "small"). `options`: further arguments of the architecture, such as `img_size` for a vision
+    transformer. `weights`: a safetensors file to start from; nothing is ever downloaded.
+    """
+
+    arch: str = "tiny-resnet"
+    stem: Literal["imagenet", "small"] | None = None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    weights: str | None = None
+
+    @field_validator("options")
+    @classmethod
+    def _own_arguments_only(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        taken = sorted(_RESERVED & options.keys())
+        if taken:
+            hint = "; give a weights file in `weights`" if "pretrained" in taken[0] else ""
+            raise ValueError(f"must not hold {', '.join(taken)}{hint}")
+        return options

@@ -1,0 +1,48 @@
+"""Features of many images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sempairs.encoders.build import Encoder
+from sempairs.progress import track
+
+
+def embed(
+    encoder: Encoder,
+    batches: Iterable[Tensor],
+    *,
+    precision: Literal["float32", "bf16"] = "float32",
+    channels_last: bool = True,
+    progress: bool = False,
+    total: int | None = None,
+) -> NDArray[np.float32]:
+    """Features (N, width) of the images in `batches`, (B, 3, S, S) normalised floats each.
+
+    The encoder runs in evaluation mode on the device it is on; afterwards each of its modules is in the mode
+    it was in. `total`: number of batches, for the progress shown. The same call gives the same bits.
+    """
+    device = next(encoder.parameters()).device
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    modes = [(module, module.training) for module in encoder.modules()]
+    shown = track(batches, total=total, what="embedding", unit="batch") if progress else batches
+    rows: list[NDArray[np.float32]] = []
+    encoder.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            for images in shown:
+                features = encoder(images.to(device).contiguous(memory_format=layout))
+                rows.append(features.float().cpu().numpy())
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return np.concatenate(rows) if rows else np.empty((0, encoder.width), dtype=np.float32)

@@ -1,0 +1,43 @@
+"""Settings of an evaluation: everything here is part of a result's settings hash."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from sempairs.config import Config
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class EvaluationConfig(Config):
+    """How tasks are run. The defaults are the protocols as published; a quick study lowers their cost."""
+
+    max_fit_images: Annotated[int, Field(ge=10)] | None = None
+    """At most so many images to fit on (validation included), a keyed stratified subset; null: all."""
+    lambdas: Annotated[int, Field(ge=1, le=200)] | Annotated[tuple[Positive, ...], Field(min_length=1)] = 45
+    """Regularisation strengths λ of the linear probe: a list, or n for Ericsson's logspace(-6, 5, n)."""
+    knn: tuple[Literal["knn-20-0.07", "knn-200-0.1"], ...] = ("knn-20-0.07", "knn-200-0.1")
+    folds: Annotated[int, Field(ge=3, le=20)] = 5
+    repeats: Annotated[int, Field(ge=1, le=100)] = 3
+    """Repeats of the stratified folds of small sets (stamps, digits)."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Key of splits, folds and subsets. Not the run's seed: every run is scored on the same images."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of the encoder's forward pass; features are float32 in both."""
+
+    @field_validator("knn")
+    @classmethod
+    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("must not name a setting twice")
+        return value
+
+    @property
+    def lambda_grid(self) -> tuple[float, ...]:
+        """The strengths in increasing order."""
+        if isinstance(self.lambdas, int):
+            return tuple(float(value) for value in np.logspace(-6, 5, self.lambdas))
+        return tuple(sorted(set(self.lambdas)))

@@ -1,0 +1,64 @@
+"""Features of a source as a table, for whatever comes after: mining pairs, audits, plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sempairs.catalog.sources import open_source
+from sempairs.errors import UserError
+from sempairs.evaluation.features import SETTINGS, Precision, compute_features
+from sempairs.evaluation.target import open_target
+from sempairs.files import atomic_write
+
+COLUMN = "features"
+
+
+def export_features(
+    encoder: str | Path,
+    data: str,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    precision: Precision = "float32",
+    seed: int = 0,
+    device: str = "cpu",
+) -> tuple[int, int]:
+    """Writes a Parquet table: image_id, file_hash, and `features`, float32 lists of one width; (rows, width).
+
+    split: only images of that split. The table's metadata names the encoder's weight hash, the source and the
+    settings. Raises: UserError for names and paths that do not hold, and an image that cannot be read.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from sempairs import __version__
+
+    target, source = open_target(encoder, seed=seed), open_source(data)
+    catalog = source.scan().catalog
+    if split is not None:
+        chosen = catalog.column("split") == split
+        if not chosen.any():
+            present = sorted({str(name) for name in catalog.column("split") if name is not None})
+            raise UserError(
+                "--split", f"must be one of {', '.join(present) or 'none: there are none'}", split
+            )
+        catalog = catalog.select(np.asarray(chosen))
+    features = compute_features(target, source, catalog, precision=precision, device=device)
+    rows, width = features.shape
+    values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), width)
+    about = {
+        "encoder": target.spec.weight_hash,
+        "data": catalog.content_hash(),
+        "source": source.spec,
+        "precision": precision,
+        "sempairs": __version__,
+        **{key: str(value) for key, value in SETTINGS.items()},
+    }
+    table = pa.table({name: catalog.table.column(name) for name in ("image_id", "file_hash")})
+    table = table.append_column(COLUMN, values).replace_schema_metadata(
+        {f"sempairs.{key}": str(value) for key, value in about.items()}
+    )
+    with atomic_write(out) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return rows, width

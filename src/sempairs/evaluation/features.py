@@ -1,0 +1,88 @@
+"""Frozen features of images: each image whole, on white, at the encoder's input size, seen once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sempairs.catalog.sources import Source
+from sempairs.catalog.table import Catalog
+from sempairs.encoders import embed
+from sempairs.errors import UserError
+from sempairs.evaluation.target import Target
+from sempairs.files import atomic_write, stable_hash
+from sempairs.views.config import ViewsConfig
+from sempairs.views.maker import ViewMaker
+from sempairs.views.store import PixelStore, rows_hash
+
+Precision = Literal["float32", "bf16"]
+SETTINGS = {
+    "picture": "central square, triangle filter, on white",
+    "features": "encoder output",
+    "version": 1,
+}
+BATCH = 256
+
+
+def compute_features(
+    target: Target,
+    source: Source,
+    catalog: Catalog,
+    *,
+    precision: Precision = "float32",
+    cache: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.float32]:
+    """Features (N, D) of a catalogue's images, rows as in the catalogue.
+
+    cache: a folder where pixels and features are kept, under hashes of the images, the weights and the
+    settings; nothing is kept without it. Raises: UserError for an image that cannot be read, and for features
+    that are not finite.
+    """
+    spec = target.spec
+    images = stable_hash([rows_hash(catalog), spec.input_size])
+    place = torch.device(device)
+    kept = None
+    if cache is not None:
+        # The arithmetic differs between devices and numbers of threads only in the last bits of float32.
+        key = [images, spec.weight_hash, spec.config.model_dump(mode="json"), spec.mean, spec.std]
+        kept = cache / f"features-{stable_hash([*key, precision, place.type, SETTINGS])[:32]}.npy"
+        if kept.exists():
+            return _read(kept, len(catalog), spec.width)
+    store = _pixels(source, catalog, spec.input_size, cache and cache / f"scored-{images[:32]}")
+    config = ViewsConfig(size=spec.input_size, mean=spec.mean, std=spec.std)
+    maker = ViewMaker(config, store, seed=0, device=place)
+    batches = (maker.clean(np.arange(i, min(i + BATCH, len(store)))) for i in range(0, len(store), BATCH))
+    encoder = target.encoder.to(place)
+    total = -(-len(store) // BATCH)
+    features = embed(encoder, batches, precision=precision, progress=True, total=total)
+    if not np.isfinite(features).all():
+        bad = int((~np.isfinite(features).all(axis=1)).sum())
+        raise UserError(f"encoder {target.name}", f"gives features that are not finite for {bad} images")
+    if kept is not None:
+        with atomic_write(kept) as temporary:
+            np.save(temporary, features)
+    return features
+
+
+def _pixels(source: Source, catalog: Catalog, size: int, path: Path | None) -> PixelStore:
+    if path is None:
+        return PixelStore.build(source, catalog, size, channels=3)
+    if path.exists():
+        return PixelStore.open(path, catalog=catalog, size=size)
+    # Two processes that build the same store both finish; the files are equal and written whole.
+    return PixelStore.build(source, catalog, size, path, channels=3)
+
+
+def _read(path: Path, rows: int, width: int) -> NDArray[np.float32]:
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(str(path), f"cannot be read ({error})", remedy="remove it") from None
+    if features.shape != (rows, width) or features.dtype != np.float32:
+        raise UserError(str(path), f"must hold ({rows}, {width}) float32", features.shape, "remove it")
+    return np.asarray(features, dtype=np.float32)

@@ -1,0 +1,93 @@
+"""What is evaluated: the encoder of a run, one on disk, or an untrained one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sempairs import __version__
+from sempairs.encoders import Encoder, EncoderConfig, EncoderSpec, build_encoder, load_encoder, weight_hash
+from sempairs.errors import UserError
+from sempairs.evaluation.leakage import Exposure, read_exposure
+from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
+
+RANDOM = "random:"
+SMALL_SIZE, LARGE_SIZE = 32, 224
+"""Input sizes of untrained encoders where none is given: with the stem for small images, and without."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An encoder to evaluate. name: for `Result.run`. exposure: None where no pretraining is recorded."""
+
+    name: str
+    kind: Literal["run", "encoder", "random"]
+    encoder: Encoder
+    spec: EncoderSpec
+    exposure: Exposure | None
+
+    @property
+    def weights(self) -> str:
+        """Which weights are scored; never a choice among epochs."""
+        return {"run": "last epoch", "encoder": "as given", "random": "untrained"}[self.kind]
+
+
+def open_target(encoder: str | Path, *, seed: int = 0) -> Target:
+    """The target that `encoder` names: a run folder, an encoder's folder or its encoder.json, or
+    `random:ARCH` (`random:ARCH@SIZE`), whose weights `seed` decides.
+
+    Raises: UserError if it is not there, the run is not finished, or it lacks its record of exposure.
+    """
+    if str(encoder).startswith(RANDOM):
+        arch, _, size = str(encoder).removeprefix(RANDOM).partition("@")
+        if size and not (size.isascii() and size.isdigit() and int(size) >= 1):
+            raise UserError("encoder", "must be random:ARCH or random:ARCH@SIZE", str(encoder))
+        small = arch == "tiny-resnet"
+        chosen = int(size) if size else SMALL_SIZE if small else LARGE_SIZE
+        return random_target(EncoderConfig(arch=arch), seed=seed, size=chosen, name=f"{encoder} seed {seed}")
+    path = Path(encoder)
+    if not path.exists():
+        raise UserError("encoder", "must be a run folder, an encoder.json or random:ARCH", str(path))
+    folder = (path.parent if path.suffix == ".json" else path).resolve()
+    exposure = None
+    is_run = (folder / "recipe.yaml").exists()
+    if is_run:
+        exposure = _exposure_of_run(folder)
+    loaded = load_encoder(path)
+    name = folder.name if path.suffix != ".json" or path.name == "encoder.json" else path.stem
+    return Target(name, "run" if is_run else "encoder", loaded, loaded.spec, exposure)
+
+
+def random_target(
+    config: EncoderConfig,
+    *,
+    seed: int,
+    size: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    name: str = "random",
+) -> Target:
+    """An untrained encoder: the floor that pretraining has to beat. size: of its input, pixels."""
+    encoder = build_encoder(config, seed=seed)
+    encoder.check_input(size)
+    (m0, m1, m2), (s0, s1, s2) = mean, std
+    spec = EncoderSpec(
+        config, encoder.width, size, (m0, m1, m2), (s0, s1, s2), weight_hash(encoder), __version__
+    )
+    return Target(name, "random", encoder.eval(), spec, None)
+
+
+def _exposure_of_run(folder: Path) -> Exposure:
+    from sempairs.config import read_yaml
+
+    if not (folder / "finished.json").exists():
+        remedy = "finish it with `sempairs pretrain … --resume`"
+        rule = "must be finished: the encoder of its last epoch is scored"
+        raise UserError("run", rule, str(folder), remedy)
+    record = folder / "exposure.parquet"
+    if not record.exists():
+        raise UserError("run", "lacks exposure.parquet, so leakage cannot be ruled out", str(folder))
+    source = read_yaml(folder / "recipe.yaml").get("data", {}).get("source", "")
+    return read_exposure(record, str(source))

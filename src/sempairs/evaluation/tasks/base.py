@@ -1,0 +1,163 @@
+"""What a task is: a dataset, a split of it, a label, and the one protocol and metric that count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sempairs.catalog.sources.base import SOURCES
+from sempairs.catalog.table import Catalog
+from sempairs.errors import UserError, unknown
+from sempairs.evaluation.config import EvaluationConfig
+from sempairs.registry import Registry
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of the catalogue: fitted on, choosing λ, scored. kNN takes the first two as its bank."""
+
+    fit: Int
+    validation: Int
+    test: Int
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Predict `labels`, (N,) over the catalogue, indices into `classes`, from features, in each fold.
+
+    units: (N,) names of what must not be divided, and what a bootstrap resamples. An image scored in several
+    folds counts once, with the mean of its scores. notes: what was left out, as JSON values.
+    """
+
+    labels: Int
+    classes: tuple[str, ...]
+    folds: tuple[Fold, ...]
+    units: NDArray[np.str_]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> Int:
+        """Rows that any fold scores."""
+        return np.unique(np.concatenate([fold.test for fold in self.folds]))
+
+    @property
+    def fitted(self) -> Int:
+        """Rows that any fold fits on."""
+        return np.unique(np.concatenate([part for f in self.folds for part in (f.fit, f.validation)]))
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Find for each query row the gallery rows of equal `meaning`, (N,) over the catalogue."""
+
+    queries: Int
+    gallery: Int
+    meaning: Int
+    units: NDArray[np.str_]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> Int:
+        """Queries and gallery: pretraining may have seen neither."""
+        return np.union1d(self.queries, self.gallery)
+
+    @property
+    def fitted(self) -> Int:
+        """Nothing is fitted."""
+        return np.empty(0, dtype=np.int64)
+
+
+Problem = Classification | Retrieval
+
+
+@dataclass(frozen=True)
+class Task:
+    """name: as asked for. source: where its images are. protocol, metric: its one primary number.
+
+    rule: what decides the images and labels beside the settings; goes into the settings hash.
+    movable: whether another source may be put in the place of its own.
+    """
+
+    name: str
+    source: str
+    protocol: str
+    metric: str
+    rule: Mapping[str, Any]
+    build: Callable[[Catalog, EvaluationConfig], Problem]
+    movable: bool = False
+
+    def at(self, source: str) -> Task:
+        """The same task on another source's images. Raises: UserError if the task has a source of its own."""
+        if not self.movable:
+            remedy = "leave --data out, or name the source as the task"
+            raise UserError(f"task {self.name}", "has its own images, and takes no --data", source, remedy)
+        return replace(self, source=source)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tasks of one kind. open: takes what follows the colon in a task's name, "" where nothing does."""
+
+    open: Callable[[str], Task]
+    summary: str
+    example: str
+
+
+class Tasks:
+    """All tasks by name: registered families, and beside them any source that has labels."""
+
+    def __init__(self) -> None:
+        self._families: Registry[Family] = Registry("task")
+
+    def register(
+        self, name: str, *, summary: str, example: str = ""
+    ) -> Callable[[Callable[[str], Task]], Callable[[str], Task]]:
+        """Decorator that files a function from the rest of a task's name to the task."""
+
+        def file(make: Callable[[str], Task]) -> Callable[[str], Task]:
+            self._families.register(name)(Family(make, summary, example or name))
+            return make
+
+        return file
+
+    def get(self, spec: str) -> Task:
+        """The task called `spec`: `emoji-subgroup`, `stamps:PATH`, or any source, `folder:PATH`.
+
+        Raises: UserError for an unknown name (with the choices and the nearest), or a path it cannot use.
+        """
+        from sempairs.catalog.sources import open_source
+        from sempairs.evaluation.tasks.labelled import labelled
+
+        kind, _, rest = spec.partition(":")
+        if kind in self._families.names():
+            task = self._families.get(kind).open(rest)
+        elif kind in SOURCES.names():
+            task = labelled(spec)
+        else:
+            sources = [f"{name}:…" for name in SOURCES.names() if name not in self._families.names()]
+            raise unknown("task", spec, [*self._families.names(), *sources])
+        open_source(task.source)  # a path that is not there is said before anything is computed
+        return task
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the registered families, sorted."""
+        return self._families.names()
+
+    def families(self) -> dict[str, Family]:
+        """The registered families by name."""
+        return {name: self._families.get(name) for name in self._families.names()}
+
+
+TASKS = Tasks()
+
+
+def no_rest(name: str, rest: str) -> None:
+    """Raises: UserError if something follows the name of a task that takes nothing."""
+    if rest:
+        raise UserError(f"task {name}", "takes nothing after a colon", rest, f"write {name}")

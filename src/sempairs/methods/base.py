@@ -1,0 +1,176 @@
+"""What a method is, and how one is added.
+
+A method is one file: paper and equation on top, a config, a pure loss, a thin module, one registration
+(`@METHODS.register`). The package finds the file by itself; recipes accept its config from then on.
+
+The training loop, and nothing else, calls a method, in this order for step k of K, progress = k / K:
+
+    before_step(progress) → forward(views) → loss.backward() → optimiser step → after_step(progress)
+
+Schedules of the method's own (momentum, teacher temperature) are functions of `progress`, never counted
+inside, so that a resumed run needs no state for them. Whatever else a method carries from step to step (a
+target network, a queue, a centre) is a module or a buffer, so that `state_dict()` holds it. A queue is filled
+with rows gathered over processes (`distributed.Layout.gather`), and so is the same on each.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from sempairs.config import Config
+from sempairs.errors import UserError
+from sempairs.keyed import text_key
+from sempairs.registry import Registry
+from sempairs.views.records import Views
+
+L = TypeVar("L", bound=Callable[..., Any])
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class MethodConfig(Config):
+    """Settings of a method. Each method's config narrows `name` to a literal, which tells them apart."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A method's settings at one scale, and the training they were published with."""
+
+    config: MethodConfig
+    training: str
+    source: str
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step gives: `loss` is a scalar whose mean over processes is the loss of the whole batch.
+
+    `logs` are detached scalars; `embeddings` (B, D) is the encoder's output for crop 0, detached.
+    """
+
+    loss: Tensor
+    logs: Mapping[str, Tensor]
+    embeddings: Tensor
+
+
+@dataclass(frozen=True)
+class ParamRule:
+    """How the optimiser treats a parameter: the recipe's learning rate times `lr_scale`, along the schedule
+    or (`constant_lr`) without it."""
+
+    lr_scale: float = 1.0
+    constant_lr: bool = False
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Named parameters under one rule."""
+
+    rule: ParamRule
+    parameters: tuple[tuple[str, nn.Parameter], ...]
+
+
+class Method(nn.Module, ABC):
+    """A self-supervised method around an encoder from (B, 3, S, S) to (B, width)."""
+
+    Config: ClassVar[type[MethodConfig]]
+    presets: ClassVar[Mapping[str, Preset]]
+    #: Whether the encoder sees both views in one batch of 2B. This decides over which images batch
+    #: normalisation takes its statistics, so it is part of the method.
+    joint_forward: ClassVar[bool] = False
+
+    encoder: nn.Module
+
+    def __init__(self, config: MethodConfig, encoder: nn.Module, width: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @property
+    def name(self) -> str:
+        return str(self.Config.model_fields["name"].default)
+
+    @abstractmethod
+    def forward(self, views: Views) -> StepOutput:
+        """The loss of one batch of pairs. Raises: UserError for crops the method cannot use."""
+
+    def before_step(self, progress: float) -> None:
+        """Called before the forward pass; progress in [0, 1) is the share of the steps already taken."""
+
+    def after_step(self, progress: float) -> None:
+        """Called after the optimiser's step, with the same progress as `before_step`."""
+
+    def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
+        """The rule for one trainable parameter; a method overrides this for, say, its predictor."""
+        return ParamRule()
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Every trainable parameter exactly once, grouped by rule, in order of first appearance."""
+        groups: dict[ParamRule, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(self.param_rule(name, parameter), []).append((name, parameter))
+        return [ParamGroup(rule, tuple(parameters)) for rule, parameters in groups.items()]
+
+    def exported_encoder(self) -> nn.Module:
+        """The encoder that is probed, saved and evaluated; a method may give its teacher's."""
+        return self.encoder
+
+
+METHODS: Registry[type[Method]] = Registry("method")
+
+
+def build_method(config: MethodConfig, encoder: nn.Module, width: int, *, seed: int) -> Method:
+    """The method that `config` names around `encoder`, whose outputs have `width` columns.
+
+    The heads' initial weights are a pure function of `seed` and the config; global random state is left as
+    it was. Raises: UserError for an unknown method.
+    """
+    method = METHODS.get(config.name)
+    # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(int(text_key(seed, "weights", ["method"])[0]) >> 1)
+        return method(config, encoder, width)
+
+
+def two_views(views: Views, method: str) -> tuple[Tensor, Tensor]:
+    """The pixels of both crops, (B, 3, S, S) each, of a batch that holds exactly two global crops.
+
+    Raises: UserError otherwise.
+    """
+    kinds = [crop.kind for crop in views.crops]
+    if kinds != ["global", "global"]:
+        raise UserError("views", f"must be two global crops for {method}", kinds)
+    return views.crops[0].pixels, views.crops[1].pixels
+
+
+def check_paired(left: Tensor, right: Tensor) -> None:
+    """Raises: ValueError unless both are (B, D) of one shape with B at least 2."""
+    if left.ndim != 2 or left.shape != right.shape:
+        shapes = f"{tuple(left.shape)} and {tuple(right.shape)}"
+        raise ValueError(f"left and right must be (B, D) of one shape, got {shapes}")
+    if len(left) < 2:
+        raise ValueError(f"a batch must hold at least 2 pairs, got {len(left)}")
+
+
+def in_float32(loss: L) -> L:
+    """Decorator for losses: autocast is off, and tensors in half precision become float32 (float64 stays)."""
+
+    def full(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
+
+    @wraps(loss)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        device = next(value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        with torch.autocast(device_type=device, enabled=False):
+            return loss(*map(full, args), **{name: full(value) for name, value in kwargs.items()})
+
+    return cast(L, run)

@@ -1,0 +1,104 @@
+"""BYOL. Grill et al. 2020, arXiv:2006.07733, Eq. 2 and algorithm 1.
+
+Online network: encoder, projector, predictor q. Target: encoder and projector that follow the online ones.
+    L(a, b) = 2 − 2 cos(q(a), sg z'(b)),     loss = mean over pairs of L(left, right) + L(right, left),
+the two directions summed, as in the paper's code (equal to lightly's benchmark loss plus 4). After each step
+target ← τ target + (1 − τ) online, τ = 1 − (1 − τ₀)(cos(πk/K) + 1)/2. Each view goes through each network
+by itself, and the target normalises by its own batches and keeps its own running statistics, as there.
+Departures: the target starts as a copy of the online network; the paper's code draws it anew and notes no
+difference.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import (
+    METHODS,
+    Method,
+    MethodConfig,
+    Preset,
+    StepOutput,
+    check_paired,
+    in_float32,
+    two_views,
+)
+from sempairs.methods.distributed import layout_of
+from sempairs.methods.heads import mlp
+from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.views.records import Views
+
+
+class BYOLConfig(MethodConfig):
+    """Defaults are those of small images; `BYOL.presets` has the published ones."""
+
+    name: Literal["byol"] = "byol"
+    hidden: int = Field(512, ge=1)
+    out: int = Field(128, ge=1)
+    predictor_hidden: int = Field(512, ge=1)
+    momentum: float = Field(0.99, ge=0, le=1)
+    final_momentum: float = Field(1.0, ge=0, le=1)
+
+
+PRESETS = {
+    "imagenet-r50": Preset(
+        BYOLConfig(hidden=4096, out=256, predictor_hidden=4096),
+        "LARS, lr .45·bs/256 and weight decay 1e-6 for 100 epochs (.3 for 300; .2, 1.5e-6 and momentum .996 "
+        "for 1000), warm-up 10 epochs, cosine",
+        "deepmind-research, byol/configs/byol.py",
+    ),
+    "cifar-r18": Preset(
+        BYOLConfig(hidden=4096, out=256, predictor_hidden=4096),
+        "1000 epochs, bs 256, LARS, lr 1.0, cosine, weight decay 1e-5",
+        "solo-learn, scripts/pretrain/cifar/byol.yaml",
+    ),
+    "tiny": Preset(
+        BYOLConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+    ),
+}
+
+
+@in_float32
+def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of 2 − 2 cos over rows: one direction. prediction, target: (B, D), rows paired, of any length.
+
+    No gradient reaches `target`. Raises: ValueError if shapes differ or B < 2.
+    """
+    check_paired(prediction, target)
+    cosines = (F.normalize(prediction, dim=1) * F.normalize(target.detach(), dim=1)).sum(dim=1)
+    return layout_of(cosines).mean(2 - 2 * cosines)
+
+
+@METHODS.register("byol")
+class BYOL(Method):
+    Config = BYOLConfig
+    presets = PRESETS
+
+    def __init__(self, config: BYOLConfig, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        self.projector = mlp(width, config.hidden, config.out, bias=True, norm_last=False)
+        self.predictor = mlp(config.out, config.predictor_hidden, config.out, bias=True, norm_last=False)
+        self.target_encoder = frozen_copy(self.encoder)
+        self.target_projector = frozen_copy(self.projector)
+
+    def after_step(self, progress: float) -> None:
+        momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        follow(self.target_encoder, self.encoder, momentum)
+        follow(self.target_projector, self.projector, momentum)
+
+    def forward(self, views: Views) -> StepOutput:
+        left, right = two_views(views, self.name)
+        embeddings = self.encoder(left)
+        from_left = self.predictor(self.projector(embeddings))
+        from_right = self.predictor(self.projector(self.encoder(right)))
+        with torch.no_grad():
+            target_left = self.target_projector(self.target_encoder(left))
+            target_right = self.target_projector(self.target_encoder(right))
+        loss = byol_loss(from_left, target_right) + byol_loss(from_right, target_left)
+        return StepOutput(loss, {}, embeddings.detach())

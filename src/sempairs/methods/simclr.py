@@ -1,0 +1,126 @@
+"""SimCLR. Chen et al. 2020, arXiv:2002.05709, Eq. 1 and algorithm 1.
+
+For the 2N views of N pairs, view i paired with j(i), of cosine s:
+    ℓ_i = −log exp(s_{i,j(i)} / T) / Σ_{k ≠ i} exp(s_{i,k} / T),     loss = mean of ℓ over the 2N views.
+As in the paper's code both views go through the network in one batch, so that batch normalisation takes its
+statistics over 2B images, and the head is linear → norm → ReLU → linear → norm without biases.
+Departures: the last norm keeps its shift, which the paper's code leaves out. Option `same_meaning_negatives:
+mask` leaves pairs of the anchor's meaning out of the sum; it uses labels, so both arms of a contrast set it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import (
+    METHODS,
+    Method,
+    MethodConfig,
+    Preset,
+    StepOutput,
+    check_paired,
+    in_float32,
+    two_views,
+)
+from sempairs.methods.distributed import Layout, layout_of
+from sempairs.methods.heads import mlp
+from sempairs.views.records import Views
+
+
+class SimCLRConfig(MethodConfig):
+    """Defaults are those of small images; `SimCLR.presets` has the published ones."""
+
+    name: Literal["simclr"] = "simclr"
+    temperature: float = Field(0.2, gt=0)
+    hidden: int = Field(512, ge=1)
+    out: int = Field(128, ge=1)
+    same_meaning_negatives: Literal["keep", "mask"] = "keep"
+
+
+PRESETS = {
+    "imagenet-r50": Preset(
+        SimCLRConfig(temperature=0.1, hidden=2048, out=128),
+        "LARS, lr .3·bs/256 (bs 4096) or .075·√bs, warm-up 10 epochs, cosine, weight decay 1e-4",
+        "arXiv:2002.05709, section 2.1 and appendix B.1",
+    ),
+    "cifar-r18": Preset(
+        SimCLRConfig(temperature=0.2, hidden=2048, out=256),
+        "1000 epochs, bs 256, LARS, lr .4, cosine, weight decay 1e-4",
+        "solo-learn, scripts/pretrain/cifar/simclr.yaml",
+    ),
+    "tiny": Preset(
+        SimCLRConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+    ),
+}
+
+
+@in_float32
+def nt_xent(left: Tensor, right: Tensor, *, temperature: float, exclude: Tensor | None = None) -> Tensor:
+    """Mean loss over both directions; left, right: (B, D), rows paired, of any length.
+
+    Negatives are the views of all N pairs over processes, with gradients. `exclude` (2B, 2N): True where a
+    view here (all of left, then all of right) takes no part among the negatives of another.
+    Raises: ValueError if shapes differ or B < 2.
+    """
+    check_paired(left, right)
+    views = F.normalize(torch.cat([left, right]), dim=1)
+    layout = layout_of(views)
+    logits = views @ layout.gather(views).T / temperature
+    if exclude is not None:
+        logits = logits.masked_fill(exclude, float("-inf"))
+    own, partner = _columns(layout, views.device)
+    logits = logits.scatter(1, own[:, None], float("-inf"))  # a view is no negative of itself
+    return layout.mean(F.cross_entropy(logits, partner, reduction="none"))
+
+
+def same_meaning(meaning: Tensor) -> Tensor:
+    """(2B, 2N) from ids (B,): whether a view is a negative of this one and shares its meaning.
+
+    Ids below 0 are unknown and equal none.
+    """
+    views = meaning.repeat(2)
+    layout = layout_of(views)
+    same = (views[:, None] == layout.gather(views)) & (views >= 0)[:, None]
+    own, partner = _columns(layout, views.device)
+    return same.scatter(1, own[:, None], False).scatter(1, partner[:, None], False)
+
+
+def _columns(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each view of this process, and its partner, stand among all views."""
+    count = layout.counts[layout.rank]
+    order = torch.arange(count, device=device)
+    return layout.first + order, layout.first + order.roll(count // 2)
+
+
+@METHODS.register("simclr")
+class SimCLR(Method):
+    """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
+
+    Config = SimCLRConfig
+    presets = PRESETS
+    joint_forward = True
+
+    def __init__(self, config: SimCLRConfig, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
+
+    def forward(self, views: Views) -> StepOutput:
+        left, right = two_views(views, self.name)
+        embeddings = self.encoder(torch.cat([left, right]))
+        same = same_meaning(views.meaning)
+        mask = self.config.same_meaning_negatives == "mask"
+        loss = nt_xent(
+            *self.projector(embeddings).chunk(2),
+            temperature=self.config.temperature,
+            exclude=same if mask else None,
+        )
+        count = same.sum(dim=1).float().mean()
+        fraction = count / max(same.shape[1] - 2, 1)
+        logs = {"same_meaning_negatives": count, "same_meaning_fraction": fraction}
+        return StepOutput(loss, logs, embeddings[: len(left)].detach())

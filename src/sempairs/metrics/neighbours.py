@@ -1,0 +1,113 @@
+"""Nearest neighbours by cosine, and the weighted kNN classifier.
+
+Wu et al. 2018, arXiv:1805.01978, section 3.4: a neighbour of cosine s votes with weight exp(s / T)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sempairs.metrics import _arrays
+from sempairs.metrics.classification import accuracy
+
+
+class KnnSetting(NamedTuple):
+    """`k` neighbours; `temperature` None gives every neighbour one vote."""
+
+    k: int
+    temperature: float | None
+
+
+#: The two settings in use: DINO and solo-learn; lightly and InstDisc.
+KNN_SETTINGS: Mapping[str, KnnSetting] = {
+    "knn20": KnnSetting(20, 0.07),
+    "knn200": KnnSetting(200, 0.1),
+}
+
+
+def nearest_neighbours(
+    train: ArrayLike, test: ArrayLike, *, k: int
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The k rows of `train` (N, D) nearest to each row of `test` (M, D): indices and cosines, (M, k) each.
+
+    Nearest first; of equal cosines the lower index first, also at the border. Exact, with bounded memory.
+    Raises: ValueError for shapes that do not match, values that are not finite, or k outside [1, N].
+    """
+    base, queries = _arrays.features(train, "train"), _arrays.features(test, "test")
+    if base.shape[1] != queries.shape[1]:
+        raise ValueError(f"train and test must have one width, got {base.shape[1]} and {queries.shape[1]}")
+    if not 1 <= k <= len(base):
+        raise ValueError(f"k must be in [1, {len(base)}], the number of training rows, got {k}")
+    dtype = np.result_type(base, queries)
+    base, queries = _arrays.unit(base.astype(dtype)), _arrays.unit(queries.astype(dtype))
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    cosines = np.empty((len(queries), k), dtype=dtype)
+    for start, block in _arrays.similarities(queries, base):
+        rows = slice(start, start + len(block))
+        indices[rows] = _largest(block, k)
+        cosines[rows] = np.take_along_axis(block, indices[rows], axis=1)
+    return indices, cosines
+
+
+def knn_predict(
+    train: ArrayLike,
+    train_labels: ArrayLike,
+    test: ArrayLike,
+    *,
+    k: int,
+    temperature: float | None,
+) -> NDArray[Any]:
+    """The predicted label of each row of `test`, (M,), in the type of `train_labels`.
+
+    Labels are of any sortable type. Of classes with equal votes the smaller label wins.
+    Raises: ValueError as `nearest_neighbours`, and for a temperature that is not above 0.
+    """
+    if temperature is not None and not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    indices, cosines = nearest_neighbours(train, test, k=k)
+    names, classes = np.unique(
+        _arrays.labels(train_labels, "train_labels", len(np.asarray(train))), return_inverse=True
+    )
+    if temperature is None:
+        weights = np.ones(cosines.shape)
+    else:  # relative to the nearest: the same votes, and no overflow at any temperature
+        weights = np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature)
+    votes = np.zeros((len(indices), len(names)))
+    # Column by column, so each class adds up its neighbours from near to far: equal neighbours, equal sums.
+    for column in range(k):
+        votes[np.arange(len(votes)), classes[indices[:, column]]] += weights[:, column]
+    predicted: NDArray[Any] = names[votes.argmax(axis=1)]
+    return predicted
+
+
+def knn_accuracy(
+    train: ArrayLike,
+    train_labels: ArrayLike,
+    test: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    k: int,
+    temperature: float | None,
+) -> float:
+    """Share of the rows of `test` whose predicted label is the true one. Raises: ValueError as above."""
+    predicted = knn_predict(train, train_labels, test, k=k, temperature=temperature)
+    return accuracy(predicted, test_labels)
+
+
+def _largest(block: NDArray[Any], k: int) -> NDArray[np.int64]:
+    """Indices of the k largest values a row, in order of (value descending, index ascending)."""
+    if k == block.shape[1]:
+        chosen = np.broadcast_to(np.arange(k), block.shape)
+    else:
+        chosen = np.argpartition(block, -k, axis=1)[:, -k:]
+        border = np.take_along_axis(block, chosen, axis=1).min(axis=1)
+        # argpartition picks any of the values equal to the smallest chosen; such rows are done in full.
+        tied = np.flatnonzero((block >= border[:, None]).sum(axis=1) > k)
+        if len(tied):
+            chosen[tied] = np.argsort(-block[tied], axis=1, kind="stable")[:, :k]
+    chosen = np.sort(chosen, axis=1)
+    order = np.argsort(-np.take_along_axis(block, chosen, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Which two images form a positive pair."""

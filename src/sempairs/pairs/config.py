@@ -1,0 +1,72 @@
+"""What a set of pairs is asked to be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from sempairs.config import Config
+
+Relation = Literal["augmented", "same_category", "sibling", "cross_domain", "random_same_category", "listed"]
+Arm = Literal["semantic", "augmented", "image_matched"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class PairsConfig(Config):
+    """Which two images form a pair. All arms derive from one semantic set and differ in `arm` alone.
+
+    fixed: N pairs, no image in two of them. redrawn: a pool of images, each an anchor once an epoch, whose
+    partner is drawn anew each epoch.
+    """
+
+    relation: Relation
+    mode: Literal["fixed", "redrawn"] = "fixed"
+    # augmented: every partner is the anchor itself. image_matched: so too, but the anchors are taken from all
+    # the images the semantic arm shows.
+    arm: Arm = "semantic"
+    # sibling: levels up from the leaf category to the ancestor that both images share.
+    depth: Annotated[int, Field(ge=1)] = 1
+    # Probability that a pair is the semantic one rather than the anchor with itself.
+    mixed: Probability | None = None
+    # Share of the anchors, exact, whose partner is of another category, the same all through training.
+    corrupted: Probability | None = None
+    # At most so many pairs an epoch. A redrawn pool may hold a few less: all its images need a partner in it.
+    count: Annotated[int, Field(ge=1)] | None = None
+    # At most so many pairs an epoch of one class: the finest category that both images of a pair share.
+    per_class: Annotated[int, Field(ge=1)] | None = None
+    # listed: CSV or Parquet with columns anchor and partner (and score), or a folder `pairs build` wrote.
+    file: str | None = None
+    # cross_domain: the column in which the two images differ.
+    domain_column: str = "domain"
+    # The seed of the set of pairs, which runs share. Partners drawn anew use the run's own seed.
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @field_validator("arm")
+    @classmethod
+    def _image_matched_is_fixed(cls, arm: Arm, info: ValidationInfo) -> Arm:
+        if arm == "image_matched" and info.data.get("mode") == "redrawn":
+            raise ValueError(
+                "must not be image_matched for redrawn pairs: there both arms show the same images"
+            )
+        return arm
+
+    @field_validator("corrupted")
+    @classmethod
+    def _one_modifier(cls, corrupted: float | None, info: ValidationInfo) -> float | None:
+        if corrupted is not None and info.data.get("mixed") is not None:
+            raise ValueError("must be left out where mixed is given")
+        return corrupted
+
+    @field_validator("file")
+    @classmethod
+    def _file_of_a_list(cls, file: str | None, info: ValidationInfo) -> str | None:
+        if (file is not None) != (info.data.get("relation") == "listed"):
+            raise ValueError("must be given for the relation listed, and for no other")
+        return file
+
+
+class PairsSection(Config):
+    """The pairs section of a recipe on its own, so that errors name its fields as `pairs.…`."""
+
+    pairs: PairsConfig

@@ -1,0 +1,104 @@
+"""Partners drawn uniformly, for millions of anchors at once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from sempairs.pairs.index import Int, runs
+
+
+class Draws(Protocol):
+    """The valid partners of each of n items, numbered: item i has `count[i]` of them."""
+
+    count: Int
+
+    def pick(self, items: Int, k: Int) -> Int:
+        """Partner number k[j] of items[j], (B,); 0 <= k < count[items]."""
+        ...
+
+
+class GroupDraws:
+    """Partners by rule: the same group, another block and another picture.
+
+    group, block, picture: (n,) numbers; an item with group -1 has no partner. Nothing is listed: items are
+    sorted by group, block and picture, and the k-th valid partner is found by stepping over what is left out,
+    in memory O(n) and time O(log n) a draw.
+    """
+
+    def __init__(self, group: Int, block: Int, picture: Int) -> None:
+        member = np.flatnonzero(group >= 0)
+        order = member[np.lexsort((picture[member], block[member], group[member]))]
+        g, b, p = group[order], block[order], picture[order]
+        self._order = order
+        self._place = np.full(len(group), -1, dtype=np.int64)
+        self._place[order] = np.arange(len(order))
+        self._group, sizes = runs(g)
+        self._block, self._block_size = runs(g, b)
+        # Positions sorted by group and picture. Those of one picture ascend, so the part that lies in the
+        # anchor's own block, which is left out anyway, is one stretch of them.
+        self._same = np.lexsort((p, g))
+        stretch = np.empty(len(order), dtype=np.int64)
+        stretch[self._same] = np.arange(len(order))
+        start, length = runs(g[self._same], p[self._same])
+        self._first, own_first = start[stretch], stretch[runs(g, b, p)[0]]
+        self._own_size = runs(g, b, p)[1]
+        self._own = own_first - self._first
+        self._elsewhere = length[stretch] - self._own_size
+        self.count = np.zeros(len(group), dtype=np.int64)
+        self.count[order] = sizes - self._block_size - self._elsewhere
+
+    def pick(self, items: Int, k: Int) -> Int:
+        at = self._place[items]
+        place = k + self._before(at, k)
+        # `place` counts within the group without the anchor's block; step over the block.
+        block = self._block[at] - self._group[at]
+        place += np.where(place >= block, self._block_size[at], 0)
+        found: Int = self._order[self._group[at] + place]
+        return found
+
+    def _before(self, at: Int, k: Int) -> Int:
+        """How many copies of the anchor's picture, in other blocks, lie before its k-th valid partner.
+
+        Copy t at place e[t] lies before it if and only if e[t] - t <= k; e[t] - t never falls, so bisect.
+        """
+        low = np.zeros(len(at), dtype=np.int64)
+        some = np.flatnonzero(self._elsewhere[at] > 0)
+        if not len(some):
+            return low
+        at, k = at[some], k[some]
+        lo, hi = np.zeros(len(at), dtype=np.int64), self._elsewhere[at].copy()
+        while (lo < hi).any():
+            middle = (lo + hi) // 2
+            open_ = lo < hi
+            # Where the search is over, `middle` may be one past the last copy.
+            t = np.minimum(middle, self._elsewhere[at] - 1)
+            before = open_ & (self._copy(at, t) - t <= k)
+            lo = np.where(before, middle + 1, lo)
+            hi = np.where(open_ & ~before, middle, hi)
+        low[some] = lo
+        return low
+
+    def _copy(self, at: Int, t: Int) -> Int:
+        """Place of copy t of the anchor's picture, within the group without the anchor's block."""
+        nth = self._first[at] + t + np.where(t >= self._own[at], self._own_size[at], 0)
+        position = self._same[nth]
+        block: Int = np.where(position >= self._block[at], self._block_size[at], 0)
+        place: Int = position - self._group[at] - block
+        return place
+
+
+class ListDraws:
+    """Partners by list: those an item is listed with. left, right: (E,) items of each pair, listed once."""
+
+    def __init__(self, n: int, left: Int, right: Int) -> None:
+        source, target = np.concatenate([left, right]), np.concatenate([right, left])
+        order = np.lexsort((target, source))
+        self.count = np.bincount(source, minlength=n).astype(np.int64)
+        self._start = np.concatenate([[0], np.cumsum(self.count)[:-1]]).astype(np.int64)
+        self._partner = target[order]
+
+    def pick(self, items: Int, k: Int) -> Int:
+        found: Int = self._partner[self._start[items] + k]
+        return found

@@ -1,0 +1,159 @@
+"""The images of a catalogue in the order of their ids, and their labels as numbers.
+
+All of pair building happens in this order, so nothing depends on the order in which rows came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sempairs.catalog.table import Catalog
+
+Int = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """One label for each of n things: `codes` (n,) point into the sorted, distinct `names`; -1 is none."""
+
+    codes: Int
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def known(self) -> Mask:
+        return self.codes >= 0
+
+    def take(self, items: Int) -> Labels:
+        """The labels of some of the things; names that are no longer used stay."""
+        return Labels(self.codes[items], self.names)
+
+    def texts(self) -> list[str | None]:
+        """The label of each thing, None where it has none."""
+        return [self.names[code] if code >= 0 else None for code in self.codes]
+
+    def counts(self) -> dict[str, int]:
+        """How many things carry each label; labels that none carries are left out."""
+        found = np.bincount(self.codes[self.known], minlength=len(self.names))
+        return {name: int(count) for name, count in zip(self.names, found, strict=True) if count}
+
+    def renamed(self, rename: Callable[[str], str | None]) -> Labels:
+        """Every label put through `rename`; labels that become equal are merged, None is no label."""
+        new = [rename(name) for name in self.names]
+        names = tuple(sorted({name for name in new if name is not None}))
+        place = {name: code for code, name in enumerate(names)}
+        table = np.array([place[name] if name is not None else -1 for name in new] + [-1], dtype=np.int64)
+        return Labels(table[self.codes], names)
+
+    def otherwise(self, other: Labels) -> Labels:
+        """These labels, and those of `other` where these have none."""
+        names = tuple(sorted({*self.names, *other.names}))
+        place = {name: code for code, name in enumerate(names)}
+        ours, theirs = (np.array([place[n] for n in part.names] + [-1]) for part in (self, other))
+        return Labels(np.where(self.known, ours[self.codes], theirs[other.codes]).astype(np.int64), names)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageIndex:
+    """A catalogue seen in the order of its ids. "Item" i is the image with the i-th smallest id."""
+
+    catalog: Catalog
+
+    def __len__(self) -> int:
+        return len(self.catalog)
+
+    @cached_property
+    def rows(self) -> Int:
+        """The catalogue row of each item, (n,)."""
+        order = pc.sort_indices(self.catalog.table.column("image_id"))
+        return np.asarray(order.to_numpy()).astype(np.int64)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The image id of each item."""
+        column = self.catalog.table.column("image_id").take(pa.array(self.rows))
+        found: list[str] = column.to_pylist()
+        return found
+
+    def items_of(self, rows: Int) -> Int:
+        """The items that lie in the given catalogue rows."""
+        place = np.empty(len(self), dtype=np.int64)
+        place[self.rows] = np.arange(len(self))
+        return place[rows]
+
+    def restricted(self, items: Int) -> ImageIndex:
+        """The index of some of the images only."""
+        return ImageIndex(self.catalog.select(self.rows[items]))
+
+    def labels(self, column: str) -> Labels:
+        """The values of a column (of any type, read as text) as labels of the items."""
+        values = self.catalog.table.column(column)
+        if not pa.types.is_string(values.type):
+            values = values.cast(pa.string())
+        encoded = values.combine_chunks().dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks()
+        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        names: list[str] = encoded.dictionary.to_pylist()
+        order = sorted(range(len(names)), key=names.__getitem__)
+        rank = np.full(len(names) + 1, -1, dtype=np.int64)
+        rank[order] = np.arange(len(names))
+        return Labels(rank[codes][self.rows], tuple(names[i] for i in order))
+
+    @cached_property
+    def split(self) -> Int:
+        """A number for each item's split; images without one form a split of their own."""
+        return self.labels("split").codes
+
+    @cached_property
+    def picture(self) -> Int:
+        """A number for each item, equal where two images are the same picture: by pixels or by file."""
+        return components(len(self), self.labels("file_hash").codes, self.labels("pixel_hash").codes)
+
+
+def components(n: int, *codes: Int, edges: Sequence[tuple[Int, Int]] = ()) -> Int:
+    """For each of n items the smallest item it is linked with, (n,), links being followed as far as they go.
+
+    Items are linked where they have the same code >= 0 in one of `codes`, or by an edge.
+    """
+    left, right, nodes = [a for a, _ in edges], [b for _, b in edges], n
+    for code in codes:
+        known = np.flatnonzero(code >= 0)
+        if len(known):
+            left.append(known)
+            right.append(nodes + code[known])
+            nodes += int(code.max()) + 1
+    if not left:
+        return np.arange(n)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = (np.concatenate(left), np.concatenate(right))
+    graph = coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(nodes, nodes))
+    label = connected_components(graph, directed=False)[1][:n]
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse], dtype=np.int64)
+
+
+def runs(*keys: Int) -> tuple[Int, Int]:
+    """For sorted arrays of one length: start and length of the run of equal keys each position lies in."""
+    n = len(keys[0])
+    if n == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    new = np.zeros(n, dtype=bool)
+    new[0] = True
+    for key in keys:
+        new[1:] |= key[1:] != key[:-1]
+    starts = np.flatnonzero(new)
+    lengths = np.diff(np.append(starts, n))
+    return np.repeat(starts, lengths), np.repeat(lengths, lengths)

@@ -1,0 +1,130 @@
+"""What one run is shown, epoch by epoch.
+
+All arms derive from one semantic set: occurrence i has the same meaning, and the same key of every draw, in
+each of them. An epoch is N anchors, once each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from sempairs import keyed
+from sempairs.catalog.table import Catalog
+from sempairs.files import stable_hash
+from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.index import ImageIndex, Int
+from sempairs.pairs.manifest import rows_hash
+from sempairs.pairs.select import Selection, select
+from sempairs.pairs.table import PairSet
+
+STREAM = "pairing"
+PARTNER, MIX, SIDE = range(3)
+
+
+class EpochPairs(NamedTuple):
+    """The pairs of an epoch, (N,) each: catalogue rows, and the occurrence, which keys every draw."""
+
+    anchor: Int
+    partner: Int
+    occurrence: Int
+
+
+@dataclass(frozen=True, eq=False)
+class PairPlan:
+    """The pairs of every epoch, a pure function of catalogue, configuration and `draw_seed`.
+
+    meaning: (N,) by occurrence: numbers that are equal where two pairs of the semantic set share concept or
+    category, as the relation has it. images: sorted catalogue rows that can be shown.
+    """
+
+    catalog: Catalog
+    config: PairsConfig
+    draw_seed: int
+    meaning: Int
+    images: Int
+    selection: Selection = field(repr=False)
+    rows: Int = field(repr=False)  # catalogue row of each item of the selection
+
+    @property
+    def n(self) -> int:
+        """Pairs an epoch."""
+        return len(self.selection)
+
+    def epoch(self, e: int) -> EpochPairs:
+        """The pairs of epoch e >= 0, in occurrence order; independent of what was asked before."""
+        chosen = self.selection
+        occurrence = np.arange(self.n)
+        anchor, partner = chosen.anchor, chosen.partner
+        if self.config.arm == "image_matched":
+            # Each pair shows one of its images in one epoch and the other in the next, twice augmented. So an
+            # epoch has the classes of the semantic one, and two epochs show every image as often as there.
+            draw = keyed.uniform(self.draw_seed, STREAM, occurrence=occurrence, slot=SIDE)[:, 0]
+            anchor = np.where((e + (draw < 0.5)) % 2 == 1, chosen.true_partner, anchor)
+        if self.config.arm != "semantic":
+            partner = anchor
+        elif chosen.draws is not None:
+            partner = self._drawn(e)
+        return EpochPairs(self.rows[anchor], self.rows[partner], occurrence)
+
+    def _drawn(self, e: int) -> Int:
+        """Partners of a redrawn pool: uniform over the valid images, not first over domains or leaves."""
+        chosen, draws = self.selection, self.selection.draws
+        assert draws is not None
+        partner = chosen.partner.copy()
+        free = np.flatnonzero(partner < 0)
+        anchor = chosen.anchor[free]
+        seed, high = self.draw_seed, draws.count[anchor]
+        k = keyed.integers(seed, STREAM, epoch=e, occurrence=free, slot=PARTNER, high=high)
+        partner[free] = draws.pick(anchor, k)
+        if chosen.config.mixed is not None:
+            draw = keyed.uniform(seed, STREAM, epoch=e, occurrence=free, slot=MIX)[:, 0]
+            partner[free] = np.where(draw < chosen.config.mixed, partner[free], anchor)
+        return partner
+
+    @cached_property
+    def manifest_hash(self) -> str:
+        """The hash of this arm's pairs (or pool), as in a saved `PairSet`."""
+        return PairSet.of(self.selection, self.config.arm).manifest_hash
+
+    @cached_property
+    def semantic_hash(self) -> str:
+        """The manifest hash of the semantic set this arm derives from: equal in all arms of one set."""
+        return PairSet.of(self.selection, "semantic").manifest_hash
+
+    @cached_property
+    def anchor_hash(self) -> str:
+        """A hash of the ids of the anchors of two epochs, in whatever order."""
+        ids = self.selection.index.ids
+        items = [self.selection.anchor, self.selection.anchor]
+        if self.config.arm == "image_matched":
+            items[1] = self.selection.true_partner
+        return rows_hash({"anchors": 1}, ([ids[i]] for i in np.concatenate(items)))
+
+    def class_histogram(self) -> dict[str, int]:
+        """How many pairs an epoch has of each class, the same in every arm: the finest category that both
+        images of the semantic pair share, or the concept where no category is known, or ""."""
+        return dict(sorted(Counter(name or "" for name in self.selection.category.texts()).items()))
+
+    @cached_property
+    def class_histogram_hash(self) -> str:
+        return stable_hash(self.class_histogram())
+
+
+def plan_pairs(catalog: Catalog, config: PairsConfig, *, draw_seed: int = 0) -> PairPlan:
+    """The plan of one arm over the images of `catalog`.
+
+    draw_seed: of partners drawn anew and of the image-matched anchors; which set it is follows `config.seed`.
+    Raises: UserError if there is no pair, or a column, list or class that is needed is not there.
+    """
+    index = ImageIndex(catalog)
+    selection = select(index, config)
+    # A pool from a folder has an index of its own images only.
+    rows = index.rows if selection.index is index else catalog.rows_of(selection.index.ids)
+    meaning = np.unique(selection.meaning.codes, return_inverse=True)[1].astype(np.int64)
+    images = np.sort(rows[selection.shown(config.arm)])
+    return PairPlan(catalog, config, draw_seed, meaning, images, selection, rows)

@@ -1,0 +1,241 @@
+"""The semantic set that every arm derives from: which pairs, or which pool, a configuration asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sempairs import keyed
+from sempairs.errors import UserError
+from sempairs.pairs import listing, modifiers
+from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.draw import Draws, GroupDraws, ListDraws
+from sempairs.pairs.index import ImageIndex, Int, Labels, components, runs
+from sempairs.pairs.matching import LIMIT, STREAM, disjoint_pairs
+from sempairs.pairs.relations import Rule, class_labels, groups, labelled, relation_name, rule_of
+
+AUGMENTED, CORRUPTED = "augmented", "corrupted"
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The pairs of an epoch in occurrence order, sorted by the ids of anchor and partner; (N,) each, by item.
+
+    partner: -1 where `draws` gives it, anew each epoch. true_partner: the partner before corruption.
+    relation: a number into `relations`. meaning, category: what the pair shares; the latter may be unknown.
+    edges: the list that `draws` draws from, for redrawn lists.
+    """
+
+    index: ImageIndex
+    config: PairsConfig
+    anchor: Int
+    partner: Int
+    true_partner: Int
+    relation: Int
+    relations: tuple[str, ...]
+    score: NDArray[np.float64]
+    meaning: Labels
+    category: Labels
+    draws: Draws | None = None
+    edges: tuple[Int, Int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def shown(self, arm: str) -> Int:
+        """The items that an arm can show, sorted. Partners drawn anew are themselves anchors."""
+        partner = {"semantic": self.partner, "image_matched": self.true_partner}.get(arm, self.anchor)
+        return np.unique(np.concatenate([self.anchor, partner[partner >= 0]]))
+
+
+def select(index: ImageIndex, config: PairsConfig) -> Selection:
+    """The semantic set of `config`; its `arm` is not read.
+
+    Raises: UserError if there is no image or no pair, or a column, list or class that is needed is not there.
+    """
+    if not len(index):
+        raise UserError("pairs", "needs images, and the catalogue has none")
+    if config.relation == "listed":
+        return _listed(index, config)
+    rule = rule_of(index, config)
+    if config.relation == "augmented":
+        anchor = _limited(np.arange(len(index)), class_labels(index, rule), config)
+        return compose(index, config, rule, anchor, anchor)
+    group, block = groups(index, rule)
+    if config.mode == "redrawn":
+        return _pool(index, config, rule, group, block)
+    anchor, partner = _disjoint(index, config, rule, group, block)
+    return compose(index, config, rule, anchor, partner)
+
+
+def compose(
+    index: ImageIndex,
+    config: PairsConfig,
+    rule: Rule,
+    anchor: Int,
+    partner: Int,
+    *,
+    relation: tuple[Int, tuple[str, ...]] | None = None,
+    score: NDArray[np.float64] | None = None,
+    draws: Draws | None = None,
+    edges: tuple[Int, Int] | None = None,
+) -> Selection:
+    """The selection of given pairs, sorted by anchor and partner, once the modifiers have been at them."""
+    if score is None:
+        score = np.full(len(anchor), np.nan)
+    codes, names = relation or (np.zeros(len(anchor), dtype=np.int64), (relation_name(config),))
+    names = (*names, AUGMENTED, CORRUPTED)
+    true_partner = partner
+    meaning = everyone(index, rule.meaning, edges or (anchor, partner))
+    if config.mixed is not None and draws is None:
+        stays = modifiers.kept(len(anchor), share=config.mixed, seed=config.seed)
+        partner = true_partner = np.where(stays, partner, anchor)
+        codes, score = np.where(stays, codes, len(names) - 2), np.where(stays, score, np.nan)
+    if config.corrupted is not None:
+        partner, false = modifiers.corrupt(
+            index, anchor, partner, rule.category, share=config.corrupted, seed=config.seed
+        )
+        codes, score = np.where(false, len(names) - 1, codes), np.where(false, np.nan, score)
+    return Selection(
+        index, config, anchor, partner, true_partner, codes, names, score,
+        meaning.take(anchor), class_labels(index, rule).take(anchor), draws, edges,
+    )  # fmt: skip
+
+
+def _disjoint(
+    index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block: Int, *, images_each: int = 1
+) -> tuple[Int, Int]:
+    key = keyed.text_key(config.seed, STREAM, index.ids)
+    anchor, partner = disjoint_pairs(group, block, index.picture, key, seed=config.seed)
+    if not len(anchor):
+        raise _no_pair(index, config, rule)
+    chosen = _limited(anchor, class_labels(index, rule), config, images_each=images_each)
+    return anchor[chosen], partner[chosen]
+
+
+def _pool(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block: Int) -> Selection:
+    """Every image that has a partner, within the limits."""
+    if config.count is not None or config.per_class is not None:
+        if rule.category is rule.meaning:
+            # Pairs, not images: each image is to keep a partner, however small its class is in the pool.
+            pool = np.concatenate(_disjoint(index, config, rule, group, block, images_each=2))
+        else:
+            paired = GroupDraws(group, block, index.picture).count > 0
+            pool = _whole_meanings(index, config, rule, np.where(paired, group, -1))
+        group = np.where(np.isin(np.arange(len(index)), pool), group, -1)
+    draws = GroupDraws(group, block, index.picture)
+    anchor = np.flatnonzero(draws.count > 0)
+    if not len(anchor):
+        raise _no_pair(index, config, rule)
+    return compose(index, config, rule, anchor, np.full(len(anchor), -1), draws=draws)
+
+
+def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int) -> Int:
+    """Images within the limits, one meaning after another: each has as many partners as in the full pool."""
+    images = np.flatnonzero(group >= 0)
+    key = keyed.text_key(config.seed, STREAM, [index.ids[item] for item in images])
+    _, place = np.unique(group[images], return_inverse=True)
+    first = np.full(place.max(initial=-1) + 1, np.iinfo(np.uint64).max)
+    np.minimum.at(first, place, key)
+    images = images[np.lexsort((key, place, first[place]))]
+    return images[_within(images, class_labels(index, rule), config, images_each=1)]
+
+
+def _listed(index: ImageIndex, config: PairsConfig) -> Selection:
+    assert config.file is not None
+    if Path(config.file).is_dir():
+        from sempairs.pairs.saved import select_saved
+
+        return select_saved(index, config)
+    pairs = listing.read_list(config.file, index)
+    order = np.lexsort((pairs.partner, pairs.anchor))
+    return of_list(
+        index,
+        config,
+        labelled(index, config),
+        pairs.anchor[order],
+        pairs.partner[order],
+        score=pairs.score[order],
+    )
+
+
+def of_list(
+    index: ImageIndex,
+    config: PairsConfig,
+    rule: Rule,
+    anchor: Int,
+    partner: Int,
+    *,
+    score: NDArray[np.float64],
+    relation: tuple[Int, tuple[str, ...]] | None = None,
+) -> Selection:
+    """The selection of a list of pairs, sorted: as it stands, or, redrawn, as who may be whose partner."""
+    if config.mode == "fixed":
+        chosen = _limited(anchor, class_labels(index, rule), config)
+        if relation is not None:
+            relation = (relation[0][chosen], relation[1])
+        return compose(
+            index, config, rule, anchor[chosen], partner[chosen], relation=relation, score=score[chosen]
+        )
+    for field, limit in (("count", config.count), ("per_class", config.per_class)):
+        if limit is not None:
+            raise UserError(
+                f"pairs.{field}", "cannot limit a redrawn list", limit, "shorten the list, or use mode: fixed"
+            )
+    draws = ListDraws(len(index), anchor, partner)
+    pool = np.flatnonzero(draws.count > 0)
+    return compose(index, config, rule, pool, np.full(len(pool), -1), draws=draws, edges=(anchor, partner))
+
+
+def _limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: int = 1) -> Int:
+    """Positions of the pairs that `count` and `per_class` leave, ascending; chosen by key, so that a lower
+    limit leaves a part of what a higher one does. images_each: anchors an epoch that a pair stands for."""
+    positions = np.arange(len(anchor))
+    if config.count is None and config.per_class is None:
+        return positions
+    draw = keyed.uniform(config.seed, STREAM, occurrence=positions, slot=LIMIT)[:, 0]
+    order = np.argsort(draw, kind="stable")
+    return np.sort(order[_within(anchor[order], classes, config, images_each=images_each)])
+
+
+def _within(items: Int, classes: Labels, config: PairsConfig, *, images_each: int) -> Int:
+    """Positions of the first of `items` that fit `per_class` and then `count`, in their order."""
+    for field, limit in (("count", config.count), ("per_class", config.per_class)):
+        if limit == 1 and config.mode == "redrawn" and config.relation != "augmented":
+            raise UserError(f"pairs.{field}", "must be at least 2 for redrawn pairs", limit)
+    chosen = np.arange(len(items))
+    if config.per_class is not None:
+        if not classes.known.any():
+            raise UserError("pairs.per_class", "needs a category or concept, and the catalogue has neither")
+        codes = classes.codes[items]
+        by_class = np.argsort(codes, kind="stable")
+        rank = np.empty(len(items), dtype=np.int64)
+        rank[by_class] = np.arange(len(items)) - runs(codes[by_class])[0]
+        chosen = chosen[(rank < config.per_class // images_each) & (codes >= 0)]
+    return chosen if config.count is None else chosen[: config.count // images_each]
+
+
+def everyone(index: ImageIndex, meaning: Labels, links: tuple[Int, Int]) -> Labels:
+    """A meaning for every item: where none is known, images that are linked or of one picture share one.
+
+    links: items (E,) each, -1 for no link.
+    """
+    if meaning.known.all():
+        return meaning
+    true = (links[0] >= 0) & (links[1] >= 0)
+    alike = components(len(index), index.picture, edges=[(links[0][true], links[1][true])])
+    unknown = np.flatnonzero(~meaning.known)
+    kinds, codes = np.unique(alike[unknown], return_inverse=True)
+    names = tuple(f"image {index.ids[item]}" for item in kinds)  # sorted, as items are
+    own = np.full(len(index), -1, dtype=np.int64)
+    own[unknown] = codes
+    return meaning.otherwise(Labels(own, names))
+
+
+def _no_pair(index: ImageIndex, config: PairsConfig, rule: Rule) -> UserError:
+    remedy = "give more images a class, or another relation"
+    line = f"finds no pair in {len(index)} images: {rule.empty} within one split"
+    return UserError(f"pairs.relation {relation_name(config)}", line, remedy=remedy)

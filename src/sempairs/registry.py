@@ -1,0 +1,46 @@
+"""Named choices: sources, methods, tasks. One registration each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from sempairs.errors import unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A table from names to objects of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that files its argument under `name`.
+
+        Raises: ValueError if the name is taken.
+        """
+
+        def file(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self.kind} {name!r} is registered already")
+            self._entries[name] = entry
+            return entry
+
+        return file
+
+    def get(self, name: str) -> T:
+        """The entry called `name`.
+
+        Raises: UserError that lists the choices and suggests the nearest.
+        """
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise unknown(self.kind, name, self.names()) from None
+
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted."""
+        return tuple(sorted(self._entries))

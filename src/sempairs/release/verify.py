@@ -1,0 +1,116 @@
+"""Checks a release against its own checksums, hashes and counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sempairs.catalog.images import UnreadableImage, decode, pixel_hash
+from sempairs.catalog.names import escape_name
+from sempairs.catalog.sources.base import Problem
+from sempairs.catalog.sources.release import ABOUT, DATA, IMAGE, ReleaseSource, read_about
+from sempairs.errors import UserError
+from sempairs.files import sha256_bytes, sha256_file
+from sempairs.progress import track
+from sempairs.release.writer import CARD, CHECKSUMS, counts, manifest_hash
+
+_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
+
+
+def verify_release(path: str | Path, *, pixels: bool = False, progress: bool = False) -> tuple[Problem, ...]:
+    """Everything that is wrong with the release in folder `path`; empty if it is as it was written.
+
+    First files against checksums: changed, missing and extra ones. If those agree, the counts, the manifest
+    hash and every image's file hash; with `pixels`, also what each image decodes to.
+    Raises: UserError if `path` is no folder or holds no release at all.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise UserError(str(root), "must be an existing folder")
+    if not (root / CHECKSUMS).exists() and not (root / ABOUT).exists():
+        raise UserError(str(root), f"is no release: it has neither {ABOUT} nor {CHECKSUMS}")
+    problems = list(_files(root))
+    if not problems:
+        try:
+            problems = [*_content(root), *_images(root, pixels, progress)]
+        except (UserError, pa.ArrowException) as error:
+            problems = [Problem(DATA, str(error))]
+    return tuple(problems)
+
+
+def _files(root: Path) -> Iterator[Problem]:
+    if not (root / CHECKSUMS).is_file():
+        yield Problem(CHECKSUMS, "is missing")
+        return
+    listed: dict[str, str] = {}
+    for number, line in enumerate(
+        (root / CHECKSUMS).read_text("utf-8", errors="replace").splitlines(), start=1
+    ):
+        match = _LINE.fullmatch(line)
+        if match and match[2] not in listed:
+            listed[match[2]] = match[1]
+        else:
+            yield Problem(CHECKSUMS, f"line {number} is not a checksum and a file name")
+    present = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_symlink() or not p.is_dir()}
+    for name in sorted(listed.keys() | present.keys() - {CHECKSUMS}):
+        file = present.get(name)
+        if file is None:
+            yield Problem(escape_name(name), "is missing")
+        elif name not in listed:
+            yield Problem(escape_name(name), f"is not listed in {CHECKSUMS}")
+        elif file.is_symlink() or not file.is_file():
+            yield Problem(escape_name(name), "is a link or no regular file")
+        elif sha256_file(file) != listed[name]:
+            yield Problem(escape_name(name), "does not have the listed checksum")
+    for name in (ABOUT, CARD):
+        if name not in listed:
+            yield Problem(CHECKSUMS, f"does not list {name}")
+
+
+def _content(root: Path) -> Iterator[Problem]:
+    about = read_about(root)
+    catalog = ReleaseSource(str(root)).scan().catalog
+    for field, found in (("manifest_hash", manifest_hash(catalog)), ("counts", counts(catalog))):
+        if about.get(field) != found:
+            yield Problem(ABOUT, f"{field} is not that of the data")
+
+
+def _images(root: Path, pixels: bool, progress: bool) -> Iterator[Problem]:
+    rows = _rows(
+        sorted((root / DATA).glob("*.parquet")), ["uri", "file_hash", "pixel_hash", "width", "height"]
+    )
+    for file, row in track(rows, what="verifying", unit="image") if progress else rows:
+        fault = _image_fault(row, pixels)
+        if fault:
+            yield Problem(escape_name(f"{DATA}/{file}: {row['uri']}"), fault)
+
+
+def _rows(files: list[Path], columns: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """File name and the given columns with the image of every row, a few at a time."""
+    import pyarrow.parquet as pq
+
+    for file in files:
+        with pq.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(256, columns=[*columns, IMAGE]):
+                yield from ((file.name, row) for row in batch.to_pylist())
+
+
+def _image_fault(row: dict[str, Any], pixels: bool) -> str | None:
+    data = row[IMAGE]["bytes"]
+    if sha256_bytes(data) != row["file_hash"]:
+        return "does not have its file_hash"
+    if not pixels:
+        return None
+    try:
+        image = decode(data)
+    except UnreadableImage as error:
+        return str(error)
+    if image.size != (row["width"], row["height"]):
+        return f"is {image.width} x {image.height} pixels, not {row['width']} x {row['height']}"
+    if row["pixel_hash"] is not None and pixel_hash(image) != row["pixel_hash"]:
+        return "does not have its pixel_hash"
+    return None

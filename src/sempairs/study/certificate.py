@@ -1,0 +1,118 @@
+"""The certificate: what two arms of a contrast had in common, and what differed.
+
+For every method and seed the provenance of the two runs is compared field by field: anchors, classes, pair
+count, steps, views, optimiser, schedule, augmentation, initial weights, versions, hardware, threads, and how
+the two encoders were scored. What the contrast declares may differ, and with it what follows by measurement
+(the partner decides which pairs exist and which images are seen); anything else withholds the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+_PARTNER = ("pairs.manifest_hash", "pairs.images")
+# Measured facts that a declared field of the recipe brings with it. That the *anchors* differ never follows:
+# a contrast for which they may has to say so.
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "pairs.arm": _PARTNER,
+    "pairs.relation": _PARTNER,
+    "pairs.mixed": _PARTNER,
+    "pairs.corrupted": _PARTNER,
+    "optimiser.lr": ("optimiser.peak_lr",),
+    "optimiser.base_lr": ("optimiser.peak_lr",),
+}
+# Facts of a run that stand beside its recipe in the provenance; a contrast may declare these too.
+MEASURED = (
+    *_PARTNER, "pairs.anchor_hash", "pairs.per_epoch", "pairs.class_histogram", "data.catalog_hash",
+    "data.training_images", "schedule.steps", "schedule.steps_per_epoch", "schedule.warm_up_steps",
+    "optimiser.peak_lr", "images_shown", "initial_weights.encoder", "initial_weights.method",
+    "versions", "hardware", "threads", "code",
+)  # fmt: skip
+# What describes the place and time of a run rather than how it was made.
+IGNORED = ("run", "started", "finished", "seconds")
+
+Differences = dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class PairCheck:
+    """Two runs of one contrast, method and seed, compared.
+
+    matched: fields that are equal. allowed, undeclared: field -> (treatment's, control's value).
+    """
+
+    contrast: str
+    method: str
+    seed: int
+    matched: tuple[str, ...]
+    allowed: Differences
+    undeclared: Differences
+
+
+def check_pair(
+    treatment: Mapping[str, Any],
+    control: Mapping[str, Any],
+    may_differ: Sequence[str],
+    *,
+    contrast: str,
+    method: str,
+    seed: int,
+) -> PairCheck:
+    """Compares two provenance records; a field that only one of them has counts as different."""
+    ours, theirs = flatten(treatment), flatten(control)
+    differences = {f: v for f, v in compare_records(ours, theirs).items() if not declared(f, IGNORED)}
+    permitted = (*may_differ, *(fact for field in may_differ for fact in FOLLOWS.get(field, ())))
+    return PairCheck(
+        contrast,
+        method,
+        seed,
+        tuple(sorted(f for f in ours if f in theirs and f not in differences and not declared(f, IGNORED))),
+        {f: v for f, v in differences.items() if declared(f, permitted)},
+        {f: v for f, v in differences.items() if not declared(f, permitted)},
+    )
+
+
+def certificate_json(checks: Iterable[PairCheck]) -> dict[str, Any]:
+    """What `certificate.json` holds."""
+    listed = list(checks)
+    return {
+        "format": 1,
+        "holds": all(not check.undeclared for check in listed),
+        "follows": {field: list(facts) for field, facts in FOLLOWS.items()},
+        "ignored": list(IGNORED),
+        "checks": [asdict(check) for check in listed],
+    }
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys; lists and everything else are values."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            flat |= flatten(inner, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+def compare_records(left: Mapping[str, Any], right: Mapping[str, Any]) -> Differences:
+    """Fields of two flat records whose values differ, sorted; an absent one reads as "absent"."""
+    missing = "absent"
+    return {
+        field: (left.get(field, missing), right.get(field, missing))
+        for field in sorted(left.keys() | right.keys())
+        if field not in left or field not in right or left[field] != right[field]
+    }
+
+
+def declared(field: str, fields: Iterable[str]) -> bool:
+    """Whether `field` is one of `fields` or lies inside one of them."""
+    return any(field == known or field.startswith(f"{known}.") for known in fields)
+
+
+def shown(value: Any) -> str:
+    """A value short enough for a line."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 40 else text[:37] + "…"

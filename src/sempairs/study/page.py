@@ -1,0 +1,338 @@
+"""The report's page: everything it shows, gathered for the template `templates/report.html`.
+
+One self-contained file: no script, no request to anywhere. The template escapes all text; only figures made
+by `figures` go in as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sempairs import __version__
+from sempairs.files import read_json
+from sempairs.study.analysis import FLOOR, Finding, Findings
+from sempairs.study.certificate import PairCheck, flatten, shown
+from sempairs.study.figures import Curve, GainRow, curves, gains
+from sempairs.study.folder import cell_folder, cell_provenance
+from sempairs.study.plan import Plan
+from sempairs.study.verdict import p_text, points
+
+if TYPE_CHECKING:
+    from sempairs.evaluation.records import Result
+    from sempairs.study.report import Gathered
+
+BADGES = {
+    "gain": "Gain",
+    "loss": "Loss",
+    "too few seeds": "No claim: too few seeds",
+    "no claim": "No claim",
+    "withheld": "Withheld",
+    "no data": "No result",
+}
+PANELS = (
+    ("train", "loss", 1.0, "Training loss"),
+    ("probe", "knn", 100.0, "kNN accuracy on validation, %"),
+    ("probe", "feature_std", 1.0, "Feature spread (0: collapsed)"),
+)
+# Facts of the provenance a reader looks for first; all others are listed below them.
+KEY_FACTS = (
+    ("pairs.arm", "Pairs"),
+    ("pairs.relation", "Relation"),
+    ("pairs.mode", "Mode"),
+    ("pairs.per_epoch", "Pairs per epoch"),
+    ("schedule.steps", "Optimiser steps"),
+    ("images_shown", "Pictures shown"),
+    ("pairs.images", "Different images"),
+    ("pairs.anchor_hash", "Anchors"),
+    ("pairs.class_histogram", "Classes of the anchors"),
+    ("pairs.manifest_hash", "Pair manifest"),
+    ("initial_weights.encoder", "Initial weights"),
+)
+
+
+def render(study: Path, gathered: Gathered) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sempairs.study"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"points": points, "p": p_text, "shown": shown, "number": _number}
+    return environment.get_template("report.html").render(context(study, gathered))
+
+
+def context(study: Path, gathered: Gathered) -> dict[str, Any]:
+    """All that the template reads."""
+    plan, findings = gathered.plan, gathered.findings
+    primary = findings.primary
+    arms = _arms(plan)
+    return {
+        "plan": plan,
+        "study": plan.study,
+        "primary": primary,
+        "badge": BADGES[primary.verdict.kind],
+        "caveats": _caveats(gathered),
+        "arms": arms,
+        "gains": [_gains(findings, finding, i) for i, finding in enumerate(_primary_first(findings))],
+        "scores": _scores(findings, arms),
+        "examples": _examples(study),
+        "curves": _curves(study, gathered, arms),
+        "certificates": [_certificate(study, gathered, finding) for finding in _primary_first(findings)],
+        "health": findings.health,
+        "cells": [(cell, gathered.outcomes[cell.id]) for cell in plan.cells],
+        "protocols": _protocols(gathered),
+        "numbers": _all_numbers(gathered, arms),
+        "environment": _environment(study, gathered),
+        "recipe": (study / "recipe.yaml").read_text(encoding="utf-8"),
+        "hours": _duration(sum(outcome.seconds for outcome in gathered.outcomes.values())),
+        "version": __version__,
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _arms(plan: Plan) -> list[str]:
+    """Treatment and control of the primary contrast first: their place decides colour and dash."""
+    first = [plan.primary.treatment, plan.primary.control]
+    return first + [arm for arm in plan.arms if arm not in first]
+
+
+def _primary_first(findings: Findings) -> list[Finding]:
+    return sorted(findings.contrasts, key=lambda finding: not finding.contrast.primary)
+
+
+def _caveats(gathered: Gathered) -> list[str]:
+    """What a careful reader should hold against the answer."""
+    findings = gathered.findings
+    said = list(findings.primary.verdict.caveats)
+    if findings.primary.overall:
+        said.append(
+            "The interval is over seeds of training. It does not cover which images or concepts were tested, "
+            "nor other data, encoders or longer training."
+        )
+    said += [f"{h.method} does not count in the mean: {h.reason}." for h in findings.health if not h.healthy]
+    said += [f"Left out: {reason}." for reason in findings.primary.dropped]
+    unfinished = sum(outcome.state != "finished" for outcome in gathered.outcomes.values())
+    if unfinished:
+        said.append(f"{unfinished} of {len(gathered.outcomes)} cells are not finished; see “Cells” below.")
+    return said
+
+
+def _gains(findings: Findings, finding: Finding, index: int) -> dict[str, Any]:
+    """The gains figure of a contrast, wide and narrow, and its table."""
+    several = len(findings.plan.methods) > 1
+    labels = {task.name: task.label for task in findings.plan.tasks}
+    rows = [
+        GainRow(f"{gain.method}: {labels[gain.task]}" if several else labels[gain.task], gain.comparison)
+        for gain in finding.tasks
+    ]
+    if several and finding.methods:
+        rows += [GainRow(f"{gain.method}: mean of tasks", gain.comparison) for gain in finding.methods]
+    if finding.overall:
+        label = "Mean: the primary test" if finding.contrast.primary else "Mean"
+        rows.append(GainRow(label, finding.overall, strong=True))
+    drawn = {
+        form: gains(
+            rows,
+            equivalence=findings.plan.study.equivalence,
+            name=f"gains{index}{form}",
+            title=f"Gains of {finding.contrast.name} with intervals; the table below has the numbers",
+            x_label=f"{finding.contrast.name}, in points",
+            narrow=form == "narrow",
+        )
+        for form in ("wide", "narrow")
+        if rows
+    }
+    return {"finding": finding, "rows": rows, **drawn}
+
+
+def _scores(findings: Findings, arms: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": method,
+            "task": task.label,
+            "cells": [_score(findings.values(method, arm, task.name)) for arm in (FLOOR, *reversed(arms))],
+        }
+        for method in findings.plan.methods
+        for task in findings.plan.tasks
+    ]
+
+
+def _score(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "n": len(values),
+        "mean": float(np.mean(values)) if values else None,
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    }
+
+
+def _examples(study: Path) -> dict[str, Any] | None:
+    index = study / "examples" / "index.json"
+    if not index.exists():
+        return None
+    found: dict[str, Any] = read_json(index)
+    for arm in found["arms"]:
+        for row in arm["rows"]:
+            for picture in row.values():
+                data = (study / "examples" / picture["file"]).read_bytes()
+                picture["src"] = "data:image/png;base64," + base64.b64encode(data).decode()
+    return found
+
+
+def _curves(study: Path, gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Panels of learning curves for each method."""
+    from sempairs.training.trackers import read_metrics
+
+    plan = gathered.plan
+    found = []
+    for method in plan.methods:
+        panels = []
+        for kind, key, scale, title in PANELS:
+            lines = []
+            for cell in (c for c in plan.cells if c.kind == "train" and c.method == method):
+                taken = [
+                    m for m in read_metrics(cell_folder(study, cell) / "metrics.jsonl") if m["kind"] == kind
+                ]
+                values = [(m.get("epoch", m["step"]), m[key]) for m in taken if m.get(key) is not None]
+                if values:
+                    lines.append(Curve(arms.index(cell.arm), *zip(*values, strict=True)))
+            if lines:
+                # Controls first, so that the treatment's lines lie on top.
+                lines.sort(key=lambda line: -line.arm)
+                svg = curves(
+                    lines, name=f"{method}-{key}", title=f"{title}, {method}", x_label="epoch", scale=scale
+                )
+                panels.append({"title": title, "svg": svg})
+        if panels:
+            found.append({"method": method, "panels": panels})
+    return found
+
+
+def _certificate(study: Path, gathered: Gathered, finding: Finding) -> dict[str, Any]:
+    """What was matched in a contrast and what differed, over its methods and seeds."""
+    contrast = finding.contrast
+    checks = [check for check in gathered.checks if check.contrast == contrast.name]
+    return {
+        "contrast": contrast,
+        "checks": len(checks),
+        "holds": bool(checks) and not any(check.undeclared for check in checks),
+        "facts": _key_facts(study, gathered.plan, checks[0]) if checks else [],
+        "matched": sorted(set.intersection(*(set(check.matched) for check in checks))) if checks else [],
+        "allowed": _union(check.allowed for check in checks),
+        "undeclared": finding.withheld,
+    }
+
+
+def _key_facts(study: Path, plan: Plan, check: PairCheck) -> list[dict[str, Any]]:
+    contrast = next(c for c in plan.study.contrasts if c.name == check.contrast)
+    ours, theirs = (
+        cell_provenance(study, plan.find(check.method, arm, check.seed))
+        for arm in (contrast.treatment, contrast.control)
+    )
+    facts = []
+    for field, label in KEY_FACTS:
+        left, right = _at(ours, field), _at(theirs, field)
+        if (left, right) != (None, None):
+            facts.append(
+                {"label": label, "treatment": _fact(left), "control": _fact(right), "same": left == right}
+            )
+    return facts
+
+
+def _at(record: dict[str, Any], field: str) -> Any:
+    value: Any = record
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{len(value)} classes, {sum(value.values()):,} anchors"
+    if isinstance(value, str) and len(value) == 64:
+        return value[:12] + "…"
+    return _number(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else shown(value)
+
+
+def _union(differences: Iterable[dict[str, tuple[Any, Any]]]) -> list[tuple[str, str, str]]:
+    """Each field that differed, with the values of the first pair of runs in which it did."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for each in differences:
+        found = each | found
+    return [(field, _fact(a), _fact(b)) for field, (a, b) in sorted(found.items())]
+
+
+def _protocols(gathered: Gathered) -> list[dict[str, Any]]:
+    found = []
+    for task in gathered.plan.tasks:
+        trained = [gathered.rows.get(cell.id, []) for cell in gathered.plan.cells if cell.kind == "train"]
+        rows = [r for results in trained for r in results if r.primary and r.task == task.name]
+        found.append(
+            {
+                "task": task,
+                "n": " or ".join(f"{n:,}" for n in sorted({r.n for r in rows})) or "–",
+                "selection": "; ".join(sorted({r.selection for r in rows})) or "–",
+                "settings": ", ".join(sorted({r.settings_hash[:12] for r in rows})) or "–",
+                "leakage": _leakage(rows),
+            }
+        )
+    return found
+
+
+def _leakage(rows: Sequence[Result]) -> str:
+    """What the scored images were compared by with the images of pretraining, and what fitting shared."""
+    trained = [r.extra for r in rows if isinstance(r.extra.get("leakage"), list)]
+    if not trained:
+        return "–"
+    compared = sorted({key for extra in trained for key in extra["leakage"]})
+    shared = max(extra.get("fit_seen_in_pretraining", 0) for extra in trained)
+    return f"none by {', '.join(compared)}" + (
+        f"; {shared:,} fitting images are pretraining's" if shared else ""
+    )
+
+
+def _all_numbers(gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Every number measured, primary or not: mean over seeds, in points."""
+    plan = gathered.plan
+    values: dict[tuple[str, str, str, str, str], list[float]] = {}
+    for cell in plan.cells:
+        for r in gathered.rows.get(cell.id, []):
+            arm = FLOOR if cell.kind == "reference" else cell.arm
+            values.setdefault((cell.method, r.task, r.protocol, r.metric, arm), []).append(100 * r.value)
+    keys = dict.fromkeys(key[:4] for key in values)
+    return [
+        {"key": key, "cells": [_score(values.get((*key, arm), [])) for arm in (FLOOR, *reversed(arms))]}
+        for key in sorted(keys)
+    ]
+
+
+def _environment(study: Path, gathered: Gathered) -> list[tuple[str, str]]:
+    """Commit, versions and hardware of the first finished run; the certificate says if others differ."""
+    for cell in gathered.plan.cells:
+        if cell.kind == "train" and gathered.outcomes[cell.id].state == "finished":
+            record = cell_provenance(study, cell)
+            sections = ("code", "hardware", "threads", "versions")
+            parts: dict[str, Any] = {key: record[key] for key in sections if key in record}
+            return [
+                (key.replace("_", " "), "–" if v is None else str(v)) for key, v in flatten(parts).items()
+            ]
+    return []
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

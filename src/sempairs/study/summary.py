@@ -1,0 +1,107 @@
+"""A study in lines for a terminal: its plan, where it stands, what it found."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sempairs.study.analysis import FLOOR, Findings
+from sempairs.study.certificate import shown
+from sempairs.study.folder import cell_progress, read_outcome
+from sempairs.study.plan import Plan, load_plan
+from sempairs.study.statistics import ALPHA, Comparison, smallest_p
+from sempairs.study.verdict import p_text, points, seeds_text
+
+
+def summary(findings: Findings) -> str:
+    """The findings as lines for a terminal: a table for the primary contrast, then the verdict."""
+    primary, plan = findings.primary, findings.plan
+    arms = [FLOOR, primary.contrast.control, primary.contrast.treatment]
+    several = len(plan.methods) > 1
+    table = [["task", *arms, "gain", "95% interval", "by seed"]]
+    for method in plan.methods:
+        gains = {gain.task: gain.comparison for gain in primary.tasks if gain.method == method}
+        for task in plan.tasks:
+            row = [f"{method} {task.label}" if several else task.label]
+            row += [spread(findings.values(method, arm, task.name)) for arm in arms]
+            gain = gains.get(task.name)
+            row += _gain_cells(gain) if gain else ["–", "–", "–"]
+            table.append(row)
+    if primary.overall:
+        table.append(["mean", "", "", "", *_gain_cells(primary.overall)])
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = []
+    for row in table:
+        # Words to the left, numbers to the right.
+        first, *middle, last = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join([row[0].ljust(len(first)), *middle, row[-1].ljust(len(last))]))
+    lines.insert(1, "  ".join("─" * w for w in widths))
+    verdict = primary.verdict
+    lines += ["", f"{verdict.headline}.", *textwrap.wrap(verdict.detail, 96)]
+    lines += [
+        f"left out: {health.method}, as {health.reason}" for health in findings.health if not health.healthy
+    ]
+    lines += [f"left out: {reason}" for reason in primary.dropped]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _gain_cells(c: Comparison) -> list[str]:
+    interval = f"{points(c.t.low)} to {points(c.t.high)}" if c.t else "–"
+    return [points(c.mean), interval, " ".join(points(d) for d in c.differences)]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation over seeds, in points."""
+    if not values:
+        return "–"
+    mean = f"{np.mean(values):.1f}"
+    return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan in words: cells, contrasts with what differs in them, and what can be concluded."""
+    seeds, tasks = plan.study.seeds, ", ".join(task.name for task in plan.tasks)
+    runs = sum(cell.kind == "train" for cell in plan.cells)
+    lines = [
+        f"{runs} runs ({len(plan.methods)} methods x {len(plan.arms)} arms x {len(seeds)} seeds) and "
+        f"{len(plan.cells) - runs} evaluations of random weights",
+        f"tasks: {tasks}",
+    ]
+    for contrast in plan.study.contrasts:
+        label = "primary" if contrast.primary else "secondary"
+        lines.append(f"{label} contrast: {contrast.name}, differing in")
+        for method, differences in plan.differences[contrast.name].items():
+            lines += [
+                f"  {field} ({method}): {shown(theirs)} -> {shown(ours)}"
+                for field, (ours, theirs) in differences.items()
+            ]
+    least = smallest_p(len(seeds))
+    if least >= ALPHA:
+        lines.append(
+            f"{seeds_text(len(seeds))}: too few to claim a difference, the least p is {p_text(least)}"
+        )
+    return lines
+
+
+def status_lines(study: Path) -> list[str]:
+    """Where every cell stands. Raises: UserError if the folder holds no plan."""
+    plan = load_plan(study)
+    width = max(len(cell.id) for cell in plan.cells)
+    lines, done = [], 0
+    for cell in plan.cells:
+        outcome = read_outcome(study, cell)
+        done += outcome.state == "finished"
+        step, total = cell_progress(study, cell)
+        parts = [outcome.state.ljust(11)]
+        if total and outcome.state != "finished":
+            parts.append(f"step {step} of {total}")
+        if outcome.seconds:
+            parts.append(f"{outcome.seconds:.0f} s")
+        if outcome.error:
+            parts.append(outcome.error)
+        lines.append(f"{cell.id.ljust(width)}  {'  '.join(parts)}".rstrip())
+    lines.append(f"{done} of {len(plan.cells)} cells finished; {seeds_text(len(plan.study.seeds))}")
+    return lines

@@ -1,0 +1,89 @@
+"""The run folder: what lies where, and when a run may start, go on, or must be refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sempairs.config import load_config
+from sempairs.errors import UserError
+from sempairs.files import read_json
+from sempairs.training.checkpoint import clear_partial
+from sempairs.training.recipe import PretrainRecipe
+
+RECIPE = "recipe.yaml"
+RESOLVED = "resolved.json"
+ENVIRONMENT = "environment.json"
+PROVENANCE = "provenance.json"
+EXPOSURE = "exposure.parquet"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoint"
+FINISHED = "finished.json"
+FAILURE = "failure"
+DIFFERENCE = "uncommitted.diff"
+BOARD = "tensorboard"
+
+# What a run leaves; anything else in the folder is not ours.
+OURS = (
+    RECIPE, RESOLVED, ENVIRONMENT, PROVENANCE, EXPOSURE, METRICS, CHECKPOINTS, FINISHED, FAILURE, DIFFERENCE,
+    BOARD, "encoder.json", "encoder.safetensors",
+)  # fmt: skip
+
+
+def refuse_if_used(out: Path) -> None:
+    """Raises: UserError if a run lies in `out`, which only `--resume` may touch."""
+    if any((out / name).exists() for name in OURS):
+        remedy = "add --resume to go on with it, or choose another --out"
+        raise UserError("--out", "is in use by a run: output folder in use", str(out), remedy)
+
+
+def refuse_other_recipe(out: Path, recipe: PretrainRecipe) -> None:
+    """Raises: UserError naming the fields in which `recipe` differs from the one the run was started with."""
+    started = flat(load_config(PretrainRecipe, out / RECIPE).model_dump(mode="json"))
+    asked = flat(recipe.model_dump(mode="json"))
+    differing = sorted(k for k in started.keys() | asked.keys() if started.get(k) != asked.get(k))
+    if differing:
+        shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])
+        more = f" and {len(differing) - 6} more" if len(differing) > 6 else ""
+        remedy = "resume with the recipe it was started with, or choose another --out"
+        raise UserError("recipe", f"differs from that of the run in {out}: {shown}{more}", remedy=remedy)
+
+
+def clean(out: Path, *, afresh: bool) -> None:
+    """Removes what a killed process left half-written and, for a new start, what a run left."""
+    clear_partial(out)
+    clear_partial(out / CHECKPOINTS)
+    # State saved for inspection belongs to a failure that is about to be tried again.
+    for name in OURS if afresh else (FAILURE,):
+        remove(out / name)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder, whether or not it is there; of a link, the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def has_state(out: Path) -> bool:
+    """Whether a run in `out` got far enough to go on from."""
+    return (out / FINISHED).exists() or any((out / CHECKPOINTS).glob("step-*"))
+
+
+def finished(out: Path) -> dict[str, Any] | None:
+    """What a completed run wrote last; None if the run is not complete."""
+    return dict(read_json(out / FINISHED)) if (out / FINISHED).exists() else None
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys."""
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            out |= flat(inner, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = inner
+    return out

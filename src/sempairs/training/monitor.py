@@ -1,0 +1,123 @@
+"""Whether the features stay healthy, and what they are good for, on clean views of held-out images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sempairs import keyed
+from sempairs.catalog.table import Catalog
+from sempairs.encoders import Encoder, embed
+from sempairs.metrics import feature_std, knn_accuracy, rankme
+from sempairs.training.data import Rows, TrainingData
+from sempairs.training.recipe import MonitorConfig, SpeedConfig
+from sempairs.views.maker import ViewMaker
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class ProbeImages:
+    """The rows a probe looks at: `health` for std and RankMe; `fit` and `score` for kNN, with labels."""
+
+    health: Rows
+    fit: Rows
+    score: Rows
+    fit_labels: NDArray[np.int64]
+    score_labels: NDArray[np.int64]
+    notes: tuple[str, ...]
+
+
+def choose_images(config: MonitorConfig, data: TrainingData, *, seed: int) -> ProbeImages:
+    """The probe's images, a keyed sample that runs over the same images share; and what is left out, why."""
+    notes: list[str] = []
+    health = data.validation_rows
+    if len(health) < 2:
+        notes.append(f"no {config.split} images: feature std and RankMe are taken on training images")
+        health = data.train_rows
+    labels = _labels(data.catalog, config.label)
+    fit, score = (rows[labels[rows] >= 0] for rows in (data.train_rows, data.validation_rows))
+    if not len(fit) or not len(score):
+        which = "training" if not len(fit) else config.split
+        notes.append(f"no {which} images with a {config.label}: the kNN probe is left out")
+        fit = score = np.empty(0, dtype=np.int64)
+    health, fit, score = (_sample(data.catalog, rows, config.images, seed) for rows in (health, fit, score))
+    return ProbeImages(health, fit, score, labels[fit], labels[score], tuple(notes))
+
+
+class Monitor:
+    """Looks at an encoder through clean views of its images; looking changes nothing in the run."""
+
+    def __init__(
+        self, config: MonitorConfig, data: TrainingData, maker: ViewMaker, speed: SpeedConfig
+    ) -> None:
+        self.config, self.maker, self.speed = config, maker, speed
+        # The split's seed: every run over the same images is probed with the same ones.
+        self.images = choose_images(config, data, seed=data.split_seed)
+
+    def probe(self, encoder: Encoder) -> dict[str, float]:
+        """std and effective rank of the features and, where there are labels, kNN accuracy.
+
+        feature_std: see `relative_std`; about 1 when the features fill the sphere, 0 when collapsed (Chen and
+        He 2021, arXiv:2011.10566, section 4.1).
+        rankme: Garrido et al. 2023, arXiv:2210.02885, Eq. 1.
+        """
+        images = self.images
+        health = self._features(encoder, images.health)
+        out = {"feature_std": relative_std(health), "rankme": float(rankme(health))}
+        if len(images.score):
+            same = np.array_equal(images.score, images.health)
+            out["knn"] = knn_accuracy(
+                self._features(encoder, images.fit),
+                images.fit_labels,
+                health if same else self._features(encoder, images.score),
+                images.score_labels,
+                k=min(self.config.k, len(images.fit)),
+                temperature=self.config.temperature,
+            )
+        return out
+
+    def warning(self, probe: Mapping[str, float]) -> str | None:
+        """What to tell the user about a probe, if anything."""
+        std = probe["feature_std"]
+        if std >= self.config.collapse_below:  # false for NaN as well
+            return None
+        return (
+            f"the features are collapsing: their std is {std:.3f} of that of features that fill the sphere "
+            f"(warned of below {self.config.collapse_below:g}), RankMe {probe['rankme']:.1f}; "
+            f"lower the learning rate, or look at the method's loss terms"
+        )
+
+    def _features(self, encoder: Encoder, rows: Rows) -> NDArray[np.float32]:
+        pieces = (self.maker.clean(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH))
+        return embed(
+            encoder,
+            pieces,
+            precision="bf16" if self.speed.precision == "bf16-mixed" else "float32",
+            channels_last=self.speed.channels_last,
+        )
+
+
+def relative_std(features: NDArray[np.float32]) -> float:
+    """Mean std of the columns of unit-length `features` (N, D), times sqrt(D)."""
+    return float(feature_std(features)) * math.sqrt(features.shape[1])
+
+
+def _labels(catalog: Catalog, column: str) -> NDArray[np.int64]:
+    """A number for each value of a column, -1 for null; all -1 where the catalogue has no such column."""
+    if column not in catalog.table.column_names:
+        return np.full(len(catalog), -1)
+    values = catalog.column(column)
+    number = {value: i for i, value in enumerate(sorted({v for v in values if v is not None}))}
+    return np.array([number.get(value, -1) for value in values], dtype=np.int64)
+
+
+def _sample(catalog: Catalog, rows: Rows, n: int, seed: int) -> Rows:
+    if len(rows) <= n:
+        return rows
+    ids = catalog.column("image_id")[rows].tolist()
+    return np.sort(rows[np.argsort(keyed.text_key(seed, "splits", ids), kind="stable")[:n]])

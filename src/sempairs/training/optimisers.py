@@ -1,0 +1,148 @@
+"""Optimisers: SGD and AdamW of torch (fused where the device has it), and LARS.
+
+Biases and the parameters of normalisation layers are, by default, neither decayed nor (in LARS) rescaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+from sempairs.methods import Method
+from sempairs.training.recipe import OptimiserConfig
+
+Kind = Literal["norm", "bias", "weight"]
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+class LARS(Optimizer):
+    """SGD with momentum whose step is scaled layer by layer. You et al. 2017, arXiv:1708.03888, Alg. 1.
+
+    For a parameter w of a group with `adapt`, with g its gradient and λ the weight decay,
+    u = g + λw is scaled by η‖w‖ / ‖u‖ (1 where a norm is 0); the momentum buffer is v ← μv + u and
+    w ← w − lr·v. Groups without `adapt` take plain SGD steps. Departure from Alg. 1: the denominator is
+    ‖g + λw‖, as in SimCLR's code, instead of ‖g‖ + λ‖w‖; and lr multiplies v when it is applied, so that a
+    schedule does not reach into the momentum (Goyal et al. 2017, arXiv:1706.02677, Eq. 9).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+        adapt: bool = True,
+    ) -> None:
+        defaults = {
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, parameter.grad, group)
+        return loss
+
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        update = gradient.add(parameter, alpha=group["weight_decay"])
+        if group["adapt"]:
+            weight_norm, update_norm = parameter.norm(), update.norm()
+            both = (weight_norm > 0) & (update_norm > 0)
+            # On the device, without asking for the values: a look would stop the queue for every layer.
+            update.mul_(torch.where(both, group["trust"] * weight_norm / update_norm, 1.0))
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        state["momentum_buffer"].mul_(group["momentum"]).add_(update)
+        parameter.add_(state["momentum_buffer"], alpha=-group["lr"])
+
+
+def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
+    """What each trainable parameter of `model` is, by name: of a normalisation layer, a bias, or a weight."""
+    kinds: dict[str, Kind] = {}
+    for prefix, module in model.named_modules():
+        norm = isinstance(module, NORMS) or "norm" in type(module).__name__.lower()
+        for short, _ in module.named_parameters(recurse=False):
+            name = f"{prefix}.{short}" if prefix else short
+            kinds[name] = "norm" if norm else "bias" if short.endswith("bias") else "weight"
+    return {name: kinds[name] for name, p in model.named_parameters() if p.requires_grad}
+
+
+def build_optimiser(config: OptimiserConfig, method: Method, *, batch_size: int) -> Optimizer:
+    """The optimiser of a recipe over a method's parameters.
+
+    A group for each of the method's own rules, parted into decayed and excluded parameters; it carries the
+    rule as `lr_scale` and `constant_lr`, which `set_rates` reads.
+    """
+    kinds = parameter_kinds(method)
+    groups: list[dict[str, Any]] = []
+    for group in method.param_groups():
+        rule = {"lr_scale": group.rule.lr_scale, "constant_lr": group.rule.constant_lr}
+        decayed = [p for name, p in group.parameters if kinds[name] not in config.exclude]
+        excluded = [p for name, p in group.parameters if kinds[name] in config.exclude]
+        if decayed:
+            groups.append({"params": decayed, "weight_decay": config.weight_decay, **rule})
+        if excluded:
+            groups.append({"params": excluded, "weight_decay": 0.0, **rule})
+            if config.name == "lars":
+                groups[-1]["adapt"] = False
+    lr = config.peak_lr(batch_size)
+    if config.name == "lars":
+        return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def set_rates(optimiser: Optimizer, *, peak: float, factor: float) -> None:
+    """Sets every group's learning rate for one step: peak × factor × its rule."""
+    for group in optimiser.param_groups:
+        group["lr"] = peak * group["lr_scale"] * (1.0 if group["constant_lr"] else factor)
+
+
+def optimiser_state(optimiser: Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The state tensors of an optimiser as "parameter name:key"."""
+    out: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            assert isinstance(value, Tensor), f"{key} of {name} is no tensor"
+            out[f"{name}:{key}"] = value
+    return out
+
+
+def restore_optimiser(optimiser: Optimizer, model: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Puts back what `optimiser_state` gave.
+
+    State shaped like its parameter takes the parameter's memory layout: fused kernels walk parameter and
+    state in storage order, so state in another layout would be added to the wrong weights.
+    """
+    state: dict[str, dict[str, Tensor]] = {}
+    for full, value in saved.items():
+        name, _, key = full.rpartition(":")
+        state.setdefault(name, {})[key] = value
+    for name, parameter in model.named_parameters():
+        for key, value in state.pop(name, {}).items():
+            like = value.shape == parameter.shape
+            home = torch.empty_like(parameter) if like else torch.empty_like(value, device=parameter.device)
+            optimiser.state[parameter][key] = home.copy_(value)
+    assert not state, f"optimiser state of unknown parameters: {sorted(state)[:3]}"

@@ -1,0 +1,123 @@
+"""What a pretraining run is asked to do: frozen records read from YAML, nothing derived."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sempairs.config import Config, Duration
+from sempairs.encoders import EncoderConfig
+from sempairs.methods import AnyMethodConfig
+from sempairs.pairs.config import PairsConfig
+from sempairs.views.config import ViewsConfig
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class DataConfig(Config):
+    """Which images: a source, the split to train on, and optional filters on columns of the catalogue."""
+
+    source: str
+    split: str = "train"
+    # Column -> values allowed; applied to training and validation images alike.
+    where: dict[str, tuple[bool | int | str, ...]] = Field(default_factory=dict)
+    # Side in pixels at which images are kept in memory; crops are cut from these.
+    store_size: Annotated[int, Field(ge=8)] = 64
+    # A source without splits gets keyed ones; all runs of a study share them.
+    split_seed: Annotated[int, Field(ge=0)] = 0
+
+
+class OptimiserConfig(Config):
+    """The optimiser and its rate: `lr` as it is, or `base_lr` for a batch of 256, scaled linearly."""
+
+    name: Literal["lars", "sgd", "adamw"]
+    lr: Annotated[float, Field(gt=0)] | None = None
+    base_lr: Annotated[float, Field(gt=0)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    # Kinds of parameter that are neither decayed nor rescaled by LARS.
+    exclude: tuple[Literal["bias", "norm"], ...] = ("bias", "norm")
+    momentum: Fraction = 0.9  # lars, sgd
+    nesterov: bool = False  # sgd
+    trust: Annotated[float, Field(gt=0)] = 0.001  # lars
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # adamw
+    eps: Annotated[float, Field(gt=0)] = 1e-8  # adamw
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Self:
+        if (self.lr is None) == (self.base_lr is None):
+            raise ValueError("needs exactly one of lr (absolute) and base_lr (for a batch of 256)")
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise ValueError("has nesterov, which only sgd with momentum > 0 knows")
+        return self
+
+    def peak_lr(self, batch_size: int) -> float:
+        """The rate at the top of the schedule. Linear scaling: Goyal et al. 2017, arXiv:1706.02677."""
+        if self.lr is not None:
+            return self.lr
+        assert self.base_lr is not None
+        return self.base_lr * batch_size / 256
+
+
+class ScheduleConfig(Config):
+    """Linear warm-up, then a cosine down to `final` times the peak rate."""
+
+    duration: Duration
+    warm_up: Duration = Duration(0, "epochs")
+    final: Fraction = 0.0
+
+
+class SpeedConfig(Config):
+    """How the arithmetic is done. Each of these may change results in the last digits; all are recorded."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    channels_last: bool = True
+    compile: bool = False
+    threads: Annotated[int, Field(ge=1)] | None = None  # torch's own choice where null
+
+
+class MonitorConfig(Config):
+    """What is measured while training, on images that are not trained on."""
+
+    log_every: Annotated[int, Field(ge=1)] = 10  # steps
+    every: Duration = Duration(1, "epochs")  # between probes; "0 steps" for none
+    split: str = "validation"
+    label: str = "category"
+    k: Annotated[int, Field(ge=1)] = 20
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    # Images of each side of the kNN probe, drawn by key.
+    images: Annotated[int, Field(ge=2)] = 2000
+    # Collapse is announced below this share of 1/sqrt(width), the std of features that fill the sphere.
+    collapse_below: Fraction = 0.1
+    tensorboard: bool = True
+
+
+class CheckpointConfig(Config):
+    """How often the run can be resumed from; the last and the one before it are kept."""
+
+    every: Duration = Duration(1, "epochs")
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.every.amount <= 0:
+            raise ValueError("every must be longer than 0")
+        return self
+
+
+class PretrainRecipe(Config):
+    """One run: the same recipe on the same machine with the same threads gives the same weights."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataConfig
+    pairs: PairsConfig
+    views: ViewsConfig
+    encoder: EncoderConfig
+    method: AnyMethodConfig
+    optimiser: OptimiserConfig
+    schedule: ScheduleConfig
+    batch_size: Annotated[int, Field(ge=2)] = 256  # over all processes
+    clip: Annotated[float, Field(gt=0)] | None = None  # norm of all gradients
+    speed: SpeedConfig = SpeedConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()

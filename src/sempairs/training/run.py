@@ -1,0 +1,327 @@
+"""A pretraining run from recipe to encoder on disk; interrupted anywhere, it goes on bit for bit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter, time
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sempairs.config import save_config
+from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
+from sempairs.errors import UserError
+from sempairs.files import folder_lock, read_json, write_json
+from sempairs.methods import build_method
+from sempairs.progress import bar
+from sempairs.training import folder, provenance
+from sempairs.training.checkpoint import disk_full_is_told, find_checkpoint, save_checkpoint, write_state
+from sempairs.training.data import batches, load_data, near, steps_per_epoch
+from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
+from sempairs.training.monitor import Monitor, relative_std
+from sempairs.training.recipe import PretrainRecipe
+from sempairs.training.trackers import Trackers
+from sempairs.views.maker import ViewMaker
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to. seconds: in the loop, over all sessions. loss: mean of the last line of metrics."""
+
+    out: Path
+    steps: int
+    loss: float
+    probe: Log
+    seconds: float
+    weight_hash: str
+    resumed_from: int | None = None  # step; None for a start
+    already_finished: bool = False
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or the system's request to end, after the state was saved; the text says how to go on."""
+
+
+@dataclass
+class Progress:
+    """What of a run is neither weights nor optimiser; its JSON form is part of a checkpoint."""
+
+    meter: Meter = field(default_factory=Meter)
+    loss: float = 0.0
+    probe: Log = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Progress:
+        return cls(**{**data, "meter": Meter(**data["meter"])})
+
+
+def pretrain(
+    recipe: PretrainRecipe, out: str | Path, *, resume: bool = False, pixel_cache: Path | None = None
+) -> RunSummary:
+    """Pretrains an encoder as `recipe` says and leaves everything about it in the folder `out`.
+
+    resume: go on from the last checkpoint in `out`; start afresh where there is none; return at once where
+    the run is finished. pixel_cache: a folder where decoded pixels are kept for runs over the same images.
+    Raises: UserError for whatever of recipe, data or folder does not hold, for a full disk and for a loss
+    that is not finite; Interrupted on Ctrl-C, after saving.
+    """
+    target = Path(out)
+    if resume and (target / folder.RECIPE).exists() and folder.has_state(target):
+        folder.refuse_other_recipe(target, recipe)
+        done = folder.finished(target)
+        if done is not None:
+            return _summary(target, done, already_finished=True)
+    if not resume:
+        folder.refuse_if_used(target)
+    # Everything that can be wrong with the recipe shows here, before the folder is touched.
+    with _threads(recipe.speed.threads):
+        run = _Run(recipe, target, pixel_cache)
+        with folder_lock(target), disk_full_is_told(target):
+            if not resume:
+                folder.refuse_if_used(target)
+            return run.execute()
+
+
+class _Run:
+    """One session of a run."""
+
+    def __init__(self, recipe: PretrainRecipe, out: Path, pixel_cache: Path | None) -> None:
+        self.recipe, self.out = recipe, out
+        fabric = make_fabric(recipe.speed)
+        self.data = load_data(recipe, pixel_cache=pixel_cache)
+        self.per_epoch = steps_per_epoch(self.data.plan.n, recipe.batch_size)
+        self.total = recipe.schedule.duration.steps(self.per_epoch)
+        self.warm_up = recipe.schedule.warm_up.steps(self.per_epoch)
+        if self.total < 1:
+            raise UserError("schedule.duration", "must be at least one step", str(recipe.schedule.duration))
+        if self.warm_up > self.total:
+            rule = f"must be at most the duration, {self.total} steps"
+            raise UserError("schedule.warm_up", rule, f"{self.warm_up} steps")
+        encoder = build_encoder(recipe.encoder, seed=recipe.seed)
+        encoder.check_input(recipe.views.size)
+        method = build_method(recipe.method, encoder, encoder.width, seed=recipe.seed)
+        self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
+        store = near(self.data.store, fabric.device)
+        self.maker = ViewMaker(recipe.views, store, seed=recipe.seed, device=fabric.device)
+        self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
+        self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
+        self.facts = provenance.facts(
+            recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up
+        )
+        # What a checkpoint must have been made of for this session to go on with it.
+        self.identity = {
+            "manifest_hash": self.data.plan.manifest_hash,
+            "anchor_hash": self.data.plan.anchor_hash,
+            "initial_weights": self.initial["method"],
+        }
+        self.progress = Progress()
+
+    def execute(self) -> RunSummary:
+        start = self._resume()
+        self._describe(start)
+        tracking = self.recipe.monitor.tensorboard
+        self.trackers = Trackers(self.out, after_step=start or 0, tensorboard=tracking)
+        try:
+            if start is None:
+                self._probe(0)
+            self._train(start or 0)
+        except NonFiniteLossError as error:
+            raise self._keep_failure(error) from None
+        finally:
+            self.trackers.close()
+        return _summary(self.out, self._finish(), resumed_from=start)
+
+    def _resume(self) -> int | None:
+        """The step to go on from; None for a start."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        found = find_checkpoint(self.out / folder.CHECKPOINTS)
+        folder.clean(self.out, afresh=found.checkpoint is None)
+        if found.checkpoint is None:
+            return None
+        last = found.checkpoint
+        scalars = last.scalars
+        changed = [name for name, value in self.identity.items() if scalars["identity"].get(name) != value]
+        if changed:
+            remedy = "restore the images, or start afresh in another folder"
+            raise UserError("data", f"gives another {changed[0]} than when the run began", remedy=remedy)
+        for path, reason in found.rejected:
+            say(f"checkpoint {path.name} is corrupt ({reason}); using the previous one, of step {last.step}")
+            folder.remove(path)
+        self.trainer.restore(last.tensors)
+        self.progress = Progress.from_json(scalars["progress"])
+        say(f"going on from step {last.step} of {self.total}")
+        return last.step
+
+    def _describe(self, start: int | None) -> None:
+        """Writes what is known before the first step; a resumed session adds itself to the sessions."""
+        recipe = self.recipe.model_dump(mode="json")
+        machine = provenance.environment(self.trainer.fabric.device)
+        session = {"started": time(), "from_step": start or 0, "host": platform.node(), "pid": os.getpid()}
+        kept = self.out / folder.ENVIRONMENT
+        sessions = read_json(kept)["sessions"] if start is not None and kept.exists() else []
+        save_config(self.recipe, self.out / folder.RECIPE)
+        write_json(self.out / folder.RESOLVED, provenance.merged(recipe, self.facts))
+        write_json(kept, {**machine, "sessions": [*sessions, session | machine]})
+        record = provenance.merged(recipe, self.facts)
+        record |= {"format": 1, "initial_weights": self.initial, **machine}
+        write_json(self.out / folder.PROVENANCE, record)
+        provenance.write_exposure(self.out / folder.EXPOSURE, self.data)
+        difference = provenance.uncommitted() if machine["code"]["dirty"] else ""
+        if difference:
+            (self.out / folder.DIFFERENCE).write_text(difference, encoding="utf-8")
+        if self.data.unreadable:
+            say(f"{self.data.unreadable} unreadable images are left out; `sempairs data scan` lists them")
+        for note in self.monitor.images.notes:
+            say(note)
+
+    def _train(self, start: int) -> None:
+        recipe = self.recipe
+        log_every = recipe.monitor.log_every
+        probe_every = recipe.monitor.every.steps(self.per_epoch)
+        save_every = max(1, recipe.checkpoint.every.steps(self.per_epoch))
+        plan = batches(
+            self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total
+        )
+        began = perf_counter() - self.progress.seconds
+        with (
+            _stop_signals() as stop,
+            bar(total=self.total, what="pretrain", unit="step", initial=start) as shown,
+        ):
+
+            def after(taken: int, numbers: Log, embeddings: Tensor) -> None:
+                self.progress.meter.add(numbers)
+                if taken % log_every == 0 or taken == self.total:
+                    means = self._log(taken, embeddings)
+                    shown.set_postfix_str(
+                        f"loss {means['loss']:.4f}, {means['pairs_per_second']:,.0f} pairs/s", refresh=False
+                    )
+                shown.update(1)
+                if probe_every and (taken % probe_every == 0 or taken == self.total):
+                    self._probe(taken)
+                self.progress.seconds = perf_counter() - began
+                if taken % save_every == 0 or taken == self.total or stop.is_set():
+                    self._save(taken)
+                if stop.is_set() and taken < self.total:
+                    raise Interrupted(
+                        f"stopped and saved after step {taken} of {self.total}; go on with the same command "
+                        f"and --resume"
+                    )
+
+            run_steps(self.trainer, self.maker, plan, start=start, after=after)
+
+    def _log(self, taken: int, embeddings: Tensor) -> Log:
+        means = self.progress.meter.take()
+        self.progress.loss = means["loss"]
+        means["batch_std"] = relative_std(embeddings.float().cpu().numpy())
+        means["pairs_per_second"] = self.recipe.batch_size / (means["data_seconds"] + means["step_seconds"])
+        means["epoch"] = taken / self.per_epoch
+        self.trackers.write("train", taken, means)
+        return means
+
+    def _probe(self, taken: int) -> None:
+        if not self.recipe.monitor.every.amount:
+            return
+        self.progress.probe = self.monitor.probe(self._encoder())
+        self.trackers.write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
+        warning = self.monitor.warning(self.progress.probe) if taken else None
+        if warning:
+            say(f"step {taken}: {warning}")
+
+    def _save(self, taken: int) -> None:
+        # The record first: a state on disk never lacks the lines before it.
+        self.trackers.sync()
+        scalars = {"identity": self.identity, "progress": asdict(self.progress)}
+        save_checkpoint(self.out / folder.CHECKPOINTS, taken, self.trainer.state(), scalars)
+
+    def _keep_failure(self, error: NonFiniteLossError) -> UserError:
+        """Saves what gave a loss that is not finite: state, pairs, pixels. Returns what to raise."""
+        ids = self.data.catalog.column("image_id")
+        pairs = [f"{ids[a]} | {ids[p]}" for a, p in zip(error.batch.anchor, error.batch.partner, strict=True)]
+        tensors = self.trainer.state()
+        tensors |= {f"views/{i}": crop.pixels for i, crop in enumerate(error.views.crops)}
+        scalars = {error.what: repr(error.value), "pairs": pairs, "epoch": error.batch.epoch}
+        where = self.out / folder.FAILURE
+        write_state(where, error.step, tensors, scalars)
+        shown = ", ".join(pairs[:3]) + (f" and {len(pairs) - 3} more" if len(pairs) > 3 else "")
+        remedy = f"lower the learning rate or set clip; weights, views and all pairs are in {where}"
+        rule = f"must be finite, but is {error.value} at step {error.step + 1}, with the pairs {shown}"
+        return UserError(error.what, rule, remedy=remedy)
+
+    def _encoder(self) -> Encoder:
+        encoder = self.trainer.method.exported_encoder()
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def _finish(self) -> dict[str, Any]:
+        """Writes the encoder and, last of all, that the run is complete."""
+        views = self.recipe.views
+        save_encoder(
+            self.out, self._encoder(), self.recipe.encoder,
+            input_size=views.size, mean=views.mean, std=views.std,
+        )  # fmt: skip
+        done = {
+            "format": 1,
+            "steps": self.total,
+            "loss": self.progress.loss,
+            "probe": self.progress.probe,
+            "seconds": self.progress.seconds,
+            "weight_hash": weight_hash(self._encoder().model),
+        }
+        write_json(self.out / folder.FINISHED, done)
+        return done
+
+
+def say(line: str) -> None:
+    """One line to the user on stderr, beside a progress bar that may be there."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def _summary(out: Path, done: dict[str, Any], **more: Any) -> RunSummary:
+    fields = ("steps", "loss", "probe", "seconds", "weight_hash")
+    return RunSummary(out=out, **{name: done[name] for name in fields}, **more)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch's number of threads for arithmetic, inside the block."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one stops at once, without saving."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals reach the main thread only
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("stopping after this step; once more stops at once, without saving")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

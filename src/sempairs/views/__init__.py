@@ -1,0 +1,1 @@
+"""Pixels to training views: pixel store, keyed parameters, batched augmentation, recipes."""

@@ -1,0 +1,122 @@
+"""View recipes: which operations make a training view, how strong and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from sempairs.config import Config
+from sempairs.registry import Registry
+
+Operation = Literal["crop", "flip", "jitter", "gray", "blur", "solarise"]
+Background = Literal["white", "colour", "texture"]
+OPERATIONS: tuple[str, ...] = get_args(Operation)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What differs between the two sides of an asymmetric recipe: probabilities."""
+
+    blur: float
+    solarise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The distribution of views. Factors are drawn from U[1 - s, 1 + s], the hue shift from U[-s, s] turns.
+
+    crop_scale None shows the whole image. Sides that differ go to anchor and partner by a keyed coin.
+    """
+
+    crop_scale: tuple[float, float] | None
+    jitter_strength: tuple[float, float, float, float]  # brightness, contrast, saturation, hue
+    sides: tuple[Side, Side]
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    gray: float = 0.2
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the output
+
+
+RECIPES: Registry[Recipe] = Registry("views.recipe")
+
+# Chen et al. 2020, arXiv:2002.05709, Appendix A, colour strength 1.
+RECIPES.register("simclr")(Recipe((0.08, 1.0), (0.8, 0.8, 0.8, 0.2), (Side(0.5), Side(0.5))))
+# Chen et al. 2020, arXiv:2003.04297; the reference code's numbers. SimSiam uses the same.
+RECIPES.register("moco-v2")(Recipe((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), (Side(0.5), Side(0.5))))
+# Grill et al. 2020, arXiv:2006.07733, Appendix B; Barlow Twins and VICReg use the same.
+RECIPES.register("byol")(Recipe((0.08, 1.0), (0.4, 0.4, 0.2, 0.1), (Side(1.0, 0.0), Side(0.1, 0.2))))
+# For small images, which a blur would rob of what they show.
+RECIPES.register("lab")(Recipe((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), (Side(0.0), Side(0.0))))
+
+
+class ViewsConfig(Config):
+    """How training views are made.
+
+    size: of a view, in pixels. without: operations left out; every other draw stays as it was. crop_scale:
+    overrides the recipe's share of the area. jitter_strength: multiplies the recipe's four colour ranges.
+    background: what shows through transparent pixels, drawn anew for each view unless white.
+    """
+
+    recipe: str = "simclr"
+    size: int = Field(default=32, ge=4, le=1024)
+    without: tuple[Operation, ...] = ()
+    background: Background = "white"
+    crop_scale: tuple[float, float] | None = None
+    jitter_strength: float = Field(default=1.0, ge=0.0)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in RECIPES.names():
+            raise ValueError(f"must be one of {', '.join(RECIPES.names())}")
+        return name
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _share(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError("must be two shares of the area, 0 < least <= most <= 1")
+        return scale
+
+    @field_validator("std")
+    @classmethod
+    def _spread(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(std) <= 0:
+            raise ValueError("must be above 0")
+        return std
+
+    @field_validator("jitter_strength")
+    @classmethod
+    def _hue_in_range(cls, strength: float, info: ValidationInfo) -> float:
+        if "recipe" in info.data:
+            most = 0.5 / RECIPES.get(info.data["recipe"]).jitter_strength[3]
+            if strength > most:
+                raise ValueError(f"must be at most {most:g} for {info.data['recipe']}, half a turn of hue")
+        return strength
+
+    def resolved(self) -> Recipe:
+        """The recipe with this config's overrides and omissions."""
+        recipe = RECIPES.get(self.recipe)
+        left_out = set(self.without)
+        brightness, contrast, saturation, hue = (s * self.jitter_strength for s in recipe.jitter_strength)
+        first, second = (
+            Side("blur" not in left_out and side.blur, "solarise" not in left_out and side.solarise)
+            for side in recipe.sides
+        )
+        return replace(
+            recipe,
+            crop_scale=None if "crop" in left_out else self.crop_scale or recipe.crop_scale,
+            jitter_strength=(brightness, contrast, saturation, hue),
+            sides=(first, second),
+            flip=0.0 if "flip" in left_out else recipe.flip,
+            jitter=0.0 if "jitter" in left_out else recipe.jitter,
+            gray=0.0 if "gray" in left_out else recipe.gray,
+        )

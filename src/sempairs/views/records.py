@@ -1,0 +1,39 @@
+"""What the views stage hands to a method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+Member = Literal["anchor", "partner"]
+Kind = Literal["global", "local", "original"]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One view of each pair of a batch.
+
+    pixels: (B, 3, S, S) float32, normalised by the recipe's mean and standard deviation.
+    """
+
+    pixels: Tensor
+    member: Member
+    kind: Kind = "global"
+
+
+@dataclass(frozen=True)
+class Views:
+    """The crops of a batch of pairs, rows aligned.
+
+    pair_id: (B,) int64, the occurrence each pair has in its plan. meaning: (B,) int64, equal for pairs that
+    share a meaning (concept or category, as the relation has it).
+    """
+
+    crops: tuple[Crop, ...]
+    pair_id: Tensor
+    meaning: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pair_id)

@@ -1,0 +1,156 @@
+"""What every kind of source must do, checked from the registry."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sempairs.catalog import SCHEMA, SPLITS
+from sempairs.catalog.images import UnreadableImage, pixel_hash
+from sempairs.catalog.sources import SOURCES, open_source
+from sempairs.catalog.sources.base import source_kind
+from sempairs.errors import UserError
+
+WritePng = Callable[..., Path]
+# Both read the bundled release, which has tests of its own.
+BUNDLED = ("emoji-pairs", "release")
+
+
+def _folder(root: Path, write_png: WritePng) -> str:
+    for seed in range(5):
+        write_png(root / f"class {seed % 2}" / f"{seed}.png", seed, (4 + seed, 5))
+    return f"folder:{root}"
+
+
+def _csv(root: Path, write_png: WritePng) -> str:
+    _folder(root, write_png)
+    (root / "list.csv").write_text("path,category\nclass 1/1.png,b\nclass 0/0.png,a\nclass 0/2.png,a\n")
+    return f"csv:{root / 'list.csv'}"
+
+
+def _parquet(root: Path, write_png: WritePng) -> str:
+    images = [{"bytes": write_png(root / "x.png", seed).read_bytes(), "path": None} for seed in range(5)]
+    pq.write_table(pa.table({"image": images}), root / "a.parquet", row_group_size=2)
+    return f"parquet:{root}"
+
+
+def _idx(root: Path, write_png: WritePng) -> str:
+    for name, n in (("train", 3), ("t10k", 2)):
+        images = np.random.default_rng(n).integers(0, 256, (n, 5, 4), dtype=np.uint8)
+        for what, array in (("images-idx3", images), ("labels-idx1", np.arange(n, dtype=np.uint8))):
+            start = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+            (root / f"{name}-{what}-ubyte.gz").write_bytes(gzip.compress(start + array.tobytes()))
+    return f"fashion-mnist:{root}"
+
+
+def _torchvision(root: Path, write_png: WritePng) -> str:
+    return _folder(root, write_png).replace("folder:", "torchvision:ImageFolder:")
+
+
+def _catalog(root: Path, write_png: WritePng) -> str:
+    scanned = open_source(_folder(root / "images", write_png)).scan(decode=True).catalog
+    scanned.save(root / "a.arrow")
+    return f"catalog:{root / 'a.arrow'}"
+
+
+def _digits(root: Path, write_png: WritePng) -> str:
+    return "digits"
+
+
+def _stamps(root: Path, write_png: WritePng) -> str:
+    return _folder(root, write_png).replace("folder:", "stamps:")
+
+
+MADE = {
+    "digits": _digits,
+    "stamps": _stamps,
+    "folder": _folder,
+    "csv": _csv,
+    "parquet": _parquet,
+    "fashion-mnist": _idx,
+    "torchvision": _torchvision,
+    "catalog": _catalog,
+}
+
+
+def test_every_kind_is_tested() -> None:
+    assert set(SOURCES.names()) == {*MADE, *BUNDLED}
+
+
+def test_every_kind_is_described() -> None:
+    for name in SOURCES.names():
+        kind = SOURCES.get(name)
+        assert kind.example.partition(":")[0] == name
+        assert 10 < len(kind.summary) < 80
+
+
+def test_a_kind_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="registered already"):
+        source_kind("folder", summary="", example="")(lambda rest: open_source("folder:" + rest))
+
+
+@pytest.mark.parametrize("kind", sorted(MADE))
+def test_contract(tmp_path: Path, write_png: WritePng, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = MADE[kind](tmp_path, write_png)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    source = open_source(spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scan = source.scan(workers=1, decode=True)
+    catalog = scan.catalog
+    assert len(catalog) >= 3
+    assert not scan.problems
+    assert catalog.table.column_names[: len(SCHEMA)] == SCHEMA.names
+    ids = catalog.column("image_id").tolist()
+    assert ids == sorted(set(ids))
+    assert set(catalog.column("split")) <= {None, *SPLITS}
+    assert all(len(value) == 64 for value in catalog.column("file_hash"))
+    # The same again, with other workers; without decoding, all but the pixels' hashes.
+    assert open_source(spec).scan(workers=4, decode=True) == scan
+    if kind != "catalog":
+        quick = open_source(spec).scan().catalog
+        assert set(quick.column("pixel_hash")) == {None}
+        assert quick == catalog.with_column("pixel_hash", [None] * len(catalog))
+        assert set(catalog.column("source")) == {source.spec}
+    # From another folder, the images as they were described, from many threads at once.
+    monkeypatch.chdir("/")
+    again = open_source(source.spec)
+
+    def check(row: int) -> None:
+        image = again.open_image(catalog.column("uri")[row])
+        assert image.mode in ("RGB", "RGBA")
+        assert image.size == (catalog.column("width")[row], catalog.column("height")[row])
+        assert pixel_hash(image) == catalog.column("pixel_hash")[row]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(check, list(range(min(len(catalog), 20))) * 4))
+    for uri in ("absent", "", "../x.png", "/etc/hostname", "a\0b", "\udcff", "x" * 5000):
+        with pytest.raises(UnreadableImage):
+            again.open_image(uri)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize("kind", sorted(set(MADE) - {"digits"}))
+def test_a_missing_path_is_one_line(tmp_path: Path, kind: str) -> None:
+    rest = f"CIFAR10:{tmp_path}/absent" if kind == "torchvision" else f"{tmp_path}/absent"
+    with pytest.raises(UserError, match="must be an existing path") as caught:
+        open_source(f"{kind}:{rest}")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_kinds(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"got 'foldr'; did you mean 'folder'\? choose from: catalog, csv, "):
+        open_source("foldr:photos")
+    with pytest.raises(UserError, match="source is unknown, got ''"):
+        open_source("")
+    with pytest.raises(UserError, match=f"did you mean folder:{tmp_path}"):
+        open_source(str(tmp_path))

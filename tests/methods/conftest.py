@@ -1,0 +1,64 @@
+"""A small encoder and batches of made-up pairs for the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sempairs.views.records import Crop, Views
+
+WIDTH = 6
+
+
+def make_encoder() -> nn.Module:
+    """(B, 3, 8, 8) to (B, WIDTH), with batch normalisation as real encoders have."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        convolution = nn.Conv2d(3, WIDTH, 3, padding=1)
+    norm, pool = nn.BatchNorm2d(WIDTH), nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(convolution, norm, nn.ReLU(), pool, nn.Flatten())
+
+
+def make_views(batch: int = 8, *, kinds: tuple[str, ...] = ("global", "global"), seed: int = 0) -> Views:
+    generator = torch.Generator().manual_seed(seed)
+    members = ("anchor", "partner")
+    crops = tuple(
+        Crop(torch.randn(batch, 3, 8, 8, generator=generator), members[i % 2], kind)
+        for i, kind in enumerate(kinds)
+    )
+    return Views(crops, torch.arange(batch), torch.arange(batch) // 2)
+
+
+@pytest.fixture
+def encoder() -> nn.Module:
+    return make_encoder()
+
+
+@pytest.fixture
+def new_encoder() -> Callable[[], nn.Module]:
+    return make_encoder
+
+
+@pytest.fixture
+def views() -> Views:
+    return make_views()
+
+
+@pytest.fixture
+def new_views() -> Callable[..., Views]:
+    return make_views
+
+
+@pytest.fixture
+def projections() -> Callable[..., tuple[Tensor, Tensor]]:
+    """float64 leaves (left, right) with gradients."""
+
+    def make(batch: int = 5, width: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        both = torch.randn(2, batch, width, generator=generator, dtype=torch.float64)
+        return both[0].clone().requires_grad_(), both[1].clone().requires_grad_()
+
+    return make

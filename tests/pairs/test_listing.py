@@ -1,0 +1,175 @@
+"""Lists of pairs: what is accepted, and what is said about what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sempairs.catalog import Catalog
+from sempairs.errors import UserError
+from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.plan import PairPlan, plan_pairs
+
+
+@pytest.fixture
+def five(make: Any) -> Catalog:
+    return make(
+        "a b c d e",
+        split=["train", "train", "train", "train", "test"],
+        file_hash=["1", "2", "3", "1", "5"],
+    )
+
+
+def listed(catalog: Catalog, file: Path, **config: Any) -> PairPlan:
+    return plan_pairs(catalog, PairsConfig(relation="listed", file=str(file), **config))
+
+
+def ids(plan: PairPlan, epoch: int = 0) -> list[tuple[str, str]]:
+    names, found = plan.catalog.column("image_id"), plan.epoch(epoch)
+    return list(zip(names[found.anchor], names[found.partner], strict=True))
+
+
+def test_a_list_is_taken_as_it_stands(five: Catalog, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("\ufeffpartner, anchor ,score,note\nb,c,0.5,x\nc,a,,y\n\nb,a,1e-3,\n", encoding="utf-8")
+    plan = listed(five, file)
+    assert ids(plan) == [("a", "b"), ("a", "c"), ("c", "b")]
+    np.testing.assert_array_equal(plan.selection.score, [1e-3, np.nan, 0.5])
+    # No labels: pairs that hang together share a meaning.
+    assert plan.meaning.tolist() == [0, 0, 0]
+    assert plan.images.tolist() == [0, 1, 2]
+    assert ids(listed(five, file, arm="augmented")) == [("a", "a"), ("a", "a"), ("c", "c")]
+
+
+def test_csv_and_parquet_in_any_order_give_one_hash(five: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("anchor,partner\na,b\nc,d\n")
+    pq.write_table(pa.table({"anchor": ["d", "b"], "partner": ["c", "a"]}), tmp_path / "two.parquet")
+    one, two = listed(five, tmp_path / "one.csv"), listed(five, tmp_path / "two.parquet")
+    assert one.manifest_hash == two.manifest_hash
+    assert one.anchor_hash != two.anchor_hash  # which of two is the anchor is the list's own choice
+    assert len(set(one.meaning.tolist())) == 1  # a and d are one picture
+
+
+def test_meaning_of_a_list_is_the_concept_or_category_where_known(make: Any, tmp_path: Path) -> None:
+    catalog = make(
+        "a b c d e f g h",
+        concept=["x", "x", None, None, "x", "x", None, None],
+        category=[None, None, "k", "k", None, None, None, None],
+    )
+    file = tmp_path / "list.csv"
+    file.write_text("anchor,partner\na,b\nc,d\ne,f\ng,h\n")
+    assert listed(catalog, file).meaning.tolist() == [1, 0, 1, 2]
+
+
+def test_a_redrawn_list_draws_among_those_an_image_is_listed_with(five: Catalog, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("anchor,partner\na,b\nb,c\n")
+    plan = listed(five, file, mode="redrawn")
+    assert plan.n == 3
+    found = {pair for epoch in range(40) for pair in ids(plan, epoch)}
+    assert found == {("a", "b"), ("b", "a"), ("b", "c"), ("c", "b")}
+    with pytest.raises(UserError, match="count cannot limit a redrawn list"):
+        listed(five, file, mode="redrawn", count=2)
+
+
+def test_limits_and_modifiers_apply_to_lists(make: Any, tmp_path: Path) -> None:
+    names = [f"{i:02d}" for i in range(40)]
+    catalog = make(names, category=[f"k{i // 4}" for i in range(40)])
+    file = tmp_path / "list.csv"
+    rows = [f"{a},{b}" for a, b in zip(names[::2], names[1::2], strict=True)]
+    file.write_text("\n".join(["anchor,partner", *rows]))
+    assert listed(catalog, file, count=7).n == 7
+    assert set(listed(catalog, file, per_class=1).class_histogram().values()) == {1}
+    plan = listed(catalog, file, corrupted=0.5)
+    category, found = catalog.column("category"), plan.epoch(0)
+    assert int((category[found.anchor] != category[found.partner]).sum()) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("anchor,partner\na,b\na,zz\n", r"list.csv line 3 partner 'zz' is not among the 5 images given$"),
+        ("anchor,partner\nq,b\nr,b\ns,b\n", r"line 2 anchor 'q' is not .* \(and 2 more such rows\)$"),
+        ("anchor,partner\na,a\n", r"line 2 pairs 'a' with itself$"),
+        ("anchor,partner\nb,c\na,e\n", r"line 3 pairs images of two splits, 'a' and 'e'$"),
+        ("anchor,partner\na,d\n", r"line 2 pairs two copies of one picture, 'a' and 'd'$"),
+        (
+            "anchor,partner\na,b\n\nb,c\nb,a\n",
+            r"line 5 repeats line 2 \('b', 'a'; the order in a pair does not",
+        ),
+        ("anchor,partner,score\na,b,high\n", r"line 2 score must be a finite number or empty, got 'high'$"),
+        ("anchor,partner,score\na,b,nan\n", r"line 2 score must be a finite number or empty, got 'nan'$"),
+        ("anchor,partner\na,b,c\n", r"line 2 has 3 cells where the header has 2$"),
+        ("a,b\nc,d\n", r"must have one column 'anchor', got \['a', 'b'\]"),
+        ("anchor,partner,anchor\na,b,c\n", "must have one column 'anchor'"),
+        ("anchor,partner\n", r"holds no pair, got"),
+        ("", r"must have one column 'anchor', got \[\]"),
+        ('anchor,partner\n"a,b\n', "is not readable as CSV"),
+        ('anchor,partner\n"two\nlines",b\n', r"line 3 anchor 'two\\nlines' is not among"),
+    ],
+)
+def test_csv_errors_name_the_line(five: Catalog, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        listed(five, tmp_path / "list.csv")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"anchor": ["a", None], "partner": ["b", "c"]}, r"row 2 has no anchor$"),
+        ({"anchor": ["a"], "partner": ["zz"]}, r"row 1 partner 'zz' is not among"),
+        ({"anchor": ["a"], "partner": [["b"]]}, r"partner must hold image ids, got 'list"),
+        (
+            {"anchor": ["a"], "partner": ["b"], "score": [float("inf")]},
+            r"row 1 score must be a finite number",
+        ),
+        ({"anchor": ["a"], "partner": ["b"], "score": ["x"]}, r"score must hold numbers"),
+        ({"anchor": ["a"]}, "must have one column 'partner'"),
+    ],
+)
+def test_parquet_errors_name_the_row(
+    five: Catalog, tmp_path: Path, columns: dict[str, Any], message: str
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    with pytest.raises(UserError, match=message):
+        listed(five, tmp_path / "list.parquet")
+
+
+def test_files_that_are_no_lists_are_refused(five: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be an existing file"):
+        listed(five, tmp_path / "absent.csv")
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match="is not readable as CSV"):
+        listed(five, tmp_path / "binary.csv")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match="is not readable as Parquet"):
+        listed(five, tmp_path / "cut.parquet")
+    with pytest.raises(UserError, match=r"is no folder of pairs \(it has no pairs.json\)"):
+        listed(five, tmp_path)
+
+
+@given(st.text(max_size=80))
+def test_whatever_a_list_holds_the_answer_is_one_line(text: str) -> None:
+    import tempfile
+
+    catalog = Catalog.from_columns(
+        {
+            "image_id": ["a", "b"], "file_hash": ["1", "2"], "uri": ["a", "b"], "source": ["s", "s"],
+            "width": [1, 1], "height": [1, 1],
+        }
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "list.csv"
+        file.write_bytes(("anchor,partner\n" + text).encode("utf-8", "surrogatepass"))
+        with pytest.raises(UserError) as caught:
+            listed(catalog, file)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,273 @@
+"""Each relation on cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from sempairs.catalog import Catalog
+from sempairs.errors import UserError
+from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.plan import PairPlan, plan_pairs
+from sempairs.pairs.relations import RELATIONS
+
+
+def pairs_of(plan: PairPlan, epoch: int = 0) -> list[tuple[str, str]]:
+    ids = plan.catalog.column("image_id")
+    found = plan.epoch(epoch)
+    return list(zip(ids[found.anchor], ids[found.partner], strict=True))
+
+
+def unordered(plan: PairPlan, epoch: int = 0) -> set[frozenset[str]]:
+    return {frozenset(pair) for pair in pairs_of(plan, epoch)}
+
+
+def seen(catalog: Catalog, epochs: int = 60, **config: Any) -> dict[str, set[str]]:
+    """Partners each anchor is redrawn with."""
+    plan = plan_pairs(catalog, PairsConfig(mode="redrawn", **config), draw_seed=5)
+    found: dict[str, set[str]] = {}
+    for epoch in range(epochs):
+        for anchor, partner in pairs_of(plan, epoch):
+            found.setdefault(anchor, set()).add(partner)
+    return found
+
+
+def test_same_category_pairs_within_the_leaf(make: Any) -> None:
+    catalog = make("cat1 cat2 dog1 dog2 dog3", category=["a/cat", "a/cat", "a/dog", "a/dog", "a/dog"])
+    plan = plan_pairs(catalog, PairsConfig(relation="same_category"))
+    assert plan.n == 2
+    assert frozenset({"cat1", "cat2"}) in unordered(plan)
+    assert seen(catalog, relation="same_category") == {
+        "cat1": {"cat2"}, "cat2": {"cat1"},
+        "dog1": {"dog2", "dog3"}, "dog2": {"dog1", "dog3"}, "dog3": {"dog1", "dog2"},
+    }  # fmt: skip
+
+
+def test_sibling_pairs_different_leaves_under_the_ancestor(make: Any) -> None:
+    catalog = make(
+        "cat1 cat2 dog fly rock",
+        category=["an/mammal/cat", "an/mammal/cat", "an/mammal/dog", "an/insect/fly", "rock"],
+    )
+    assert seen(catalog, relation="sibling") == {"cat1": {"dog"}, "cat2": {"dog"}, "dog": {"cat1", "cat2"}}
+    assert seen(catalog, relation="sibling", depth=2) == {
+        "cat1": {"dog", "fly"}, "cat2": {"dog", "fly"}, "dog": {"cat1", "cat2", "fly"},
+        "fly": {"cat1", "cat2", "dog"},
+    }  # fmt: skip
+    # Two of one leaf are no siblings: cat1 and cat2 go with dog and fly.
+    assert unordered(plan_pairs(catalog, PairsConfig(relation="sibling", depth=2))) in (
+        {frozenset({"cat1", "dog"}), frozenset({"cat2", "fly"})},
+        {frozenset({"cat1", "fly"}), frozenset({"cat2", "dog"})},
+    )
+    with pytest.raises(UserError, match=r"more than 3 deep \(the deepest here has 3\)"):
+        plan_pairs(catalog, PairsConfig(relation="sibling", depth=3))
+
+
+def test_cross_domain_pairs_one_concept_over_two_domains(make: Any) -> None:
+    catalog = make(
+        "n1 n2 t1 t2 n3 x",
+        concept=["sun", "sun", "sun", "moon", "moon", None],
+        domain=["noto", "noto", "twemoji", "twemoji", "noto", "noto"],
+        set=["v1", "v2", "v1", "v1", "v1", "v1"],
+    )
+    assert seen(catalog, relation="cross_domain") == {
+        "n1": {"t1"}, "n2": {"t1"}, "t1": {"n1", "n2"}, "t2": {"n3"}, "n3": {"t2"},
+    }  # fmt: skip
+    assert seen(catalog, relation="cross_domain", domain_column="set") == {
+        "n1": {"n2"}, "n2": {"n1", "t1"}, "t1": {"n2"},
+    }  # fmt: skip
+
+
+def test_cross_domain_leaves_no_image_over_that_could_have_a_partner(make: Any) -> None:
+    # Pairing the three single domains with each other would strand images of domain a.
+    catalog = make("a1 a2 a3 b c d", concept=["k"] * 6, domain=["a", "a", "a", "b", "c", "d"])
+    for seed in range(30):
+        plan = plan_pairs(catalog, PairsConfig(relation="cross_domain", seed=seed))
+        assert plan.n == 3
+        assert len(plan.images) == 6
+
+
+def test_random_same_category_shares_the_top_category_and_no_concept(make: Any) -> None:
+    catalog = make(
+        "p q r s t",
+        category=["face/happy", "face/sad", "face/sad", "food/fruit", "face/sad"],
+        concept=["grin", "cry", "cry", "apple", None],
+    )
+    assert seen(catalog, relation="random_same_category") == {"p": {"q", "r"}, "q": {"p"}, "r": {"p"}}
+
+
+def test_augmented_pairs_every_image_with_itself(make: Any) -> None:
+    catalog = make("z a m")
+    for mode in ("fixed", "redrawn"):
+        plan = plan_pairs(catalog, PairsConfig(relation="augmented", mode=mode))
+        assert pairs_of(plan) == [("a", "a"), ("m", "m"), ("z", "z")]
+        assert plan.images.tolist() == [0, 1, 2]
+        assert len(set(plan.meaning.tolist())) == 3
+
+
+def test_no_pair_crosses_splits(make: Any) -> None:
+    catalog = make("a b c d e", category=["k"] * 5, split=["train", "test", "train", None, None])
+    assert seen(catalog, relation="same_category") == {"a": {"c"}, "c": {"a"}, "d": {"e"}, "e": {"d"}}
+
+
+def test_equal_pictures_are_never_partners(make: Any) -> None:
+    # b and c are one file; c and d decode alike: all three are one picture.
+    catalog = make(
+        "a b c d", category=["k"] * 4, file_hash=["1", "2", "2", "3"], pixel_hash=[None, None, "p", "p"]
+    )
+    assert seen(catalog, relation="same_category") == {
+        "a": {"b", "c", "d"},
+        "b": {"a"},
+        "c": {"a"},
+        "d": {"a"},
+    }
+    assert plan_pairs(catalog, PairsConfig(relation="same_category")).n == 1
+
+
+def test_equal_pictures_under_two_concepts_are_never_partners(make: Any) -> None:
+    catalog = make(
+        "man woman other",
+        category=["people/x"] * 3,
+        concept=["man", "woman", "child"],
+        file_hash=["1", "1", "2"],
+    )
+    assert seen(catalog, relation="random_same_category") == {
+        "man": {"other"}, "woman": {"other"}, "other": {"man", "woman"},
+    }  # fmt: skip
+
+
+def test_meaning_is_what_the_relation_shares(drawings: Catalog) -> None:
+    for relation, column, kinds in [
+        ("cross_domain", lambda c, k: c, 12),
+        ("same_category", lambda c, k: k, 6),
+        ("sibling", lambda c, k: k.split("/")[0], 2),
+        ("random_same_category", lambda c, k: k.split("/")[0], 2),
+        ("augmented", lambda c, k: c, 12),
+    ]:
+        plan = plan_pairs(drawings, PairsConfig(relation=relation))
+        rows = plan.epoch(0).anchor
+        concept, category = drawings.column("concept")[rows], drawings.column("category")[rows]
+        shared = [column(c, k) for c, k in zip(concept, category, strict=True)]
+        assert len(set(shared)) == kinds == len(set(plan.meaning.tolist()))
+        assert len(set(zip(shared, plan.meaning.tolist(), strict=True))) == kinds
+
+
+def test_fixed_partners_of_a_large_group_are_mixed_well(make: Any) -> None:
+    # Forty images of each of five concepts: ten kinds of pairs, ten pairs each if at random.
+    ids = [f"{i:03d}" for i in range(200)]
+    catalog = make(ids, category=["k"] * 200, concept=[f"c{i % 5}" for i in range(200)])
+    plan = plan_pairs(catalog, PairsConfig(relation="random_same_category"))
+    assert plan.n == 100
+    kinds = Counter(frozenset((int(a) % 5, int(b) % 5)) for a, b in pairs_of(plan))
+    assert len(kinds) == 10
+    assert all(2 <= count <= 22 for count in kinds.values())
+    first = sum(a < b for a, b in pairs_of(plan))
+    assert 30 <= first <= 70  # which of the two is the anchor is drawn, too
+
+
+def test_limits_are_exact_and_nested(drawings: Catalog) -> None:
+    full = unordered(plan_pairs(drawings, PairsConfig(relation="cross_domain")))
+    assert len(full) == 12  # three domains: one pair a concept, one image left over
+    before: set[frozenset[str]] = set()
+    for count in (3, 7, 11, 50):
+        now = unordered(plan_pairs(drawings, PairsConfig(relation="cross_domain", count=count)))
+        assert len(now) == min(count, 12)
+        assert before <= now <= full
+        before = now
+    plan = plan_pairs(drawings, PairsConfig(relation="cross_domain", per_class=1))
+    assert plan.class_histogram() == {f"top{i % 2}/leaf{i}": 1 for i in range(6)}
+    assert plan_pairs(drawings, PairsConfig(relation="augmented", per_class=2, count=9)).n == 9
+
+
+def test_limited_pools_keep_a_partner_for_every_image(drawings: Catalog) -> None:
+    plan = plan_pairs(drawings, PairsConfig(relation="cross_domain", mode="redrawn", count=10))
+    concepts = Counter(drawings.column("concept")[plan.epoch(0).anchor])
+    assert sorted(concepts.values()) == [
+        3,
+        3,
+        3,
+    ]  # three whole concepts; one image of a fourth had no partner
+    plan = plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", count=11))
+    assert plan.n == 10
+    classes = plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", per_class=3))
+    assert set(classes.class_histogram().values()) == {2}
+    with pytest.raises(UserError, match=r"pairs.count must be at least 2 for redrawn pairs, got 1"):
+        plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", count=1))
+
+
+@pytest.mark.parametrize(
+    ("relation", "columns", "message"),
+    [
+        ("same_category", {}, r"relation same_category needs the column 'category', which no image"),
+        ("sibling", {}, r"relation sibling needs the column 'category'"),
+        ("sibling", {"category": ["a", "b", "c"]}, r"needs category paths more than 1 deep"),
+        ("cross_domain", {"domain": ["a", "b", "c"]}, r"needs the column 'concept'"),
+        ("cross_domain", {"concept": ["a", "a", "a"]}, r"needs the column 'domain'"),
+        ("random_same_category", {"category": ["a", "a", "a"]}, r"needs the column 'concept'"),
+        ("same_category", {"category": ["a", "b", "c"]}, r"finds no pair in 3 images: no category has two"),
+        ("sibling", {"category": ["a/b", "a/b", "c/d"]}, r"sibling\(1\) finds no pair"),
+        (
+            "cross_domain",
+            {"concept": ["a", "a", "b"], "domain": ["x", "x", "y"]},
+            r"no concept has different",
+        ),
+        (
+            "random_same_category",
+            {"category": ["a", "b", "c"], "concept": ["x", "y", "z"]},
+            "no top category",
+        ),
+        ("same_category", {"category": ["a", "a//b", "a"], "concept": ["x"] * 3}, None),
+    ],
+)
+@pytest.mark.parametrize("mode", ["fixed", "redrawn"])
+def test_what_is_missing_is_said_in_one_line(
+    make: Any, relation: Any, columns: dict[str, Any], message: str | None, mode: Any
+) -> None:
+    catalog = make("p q r", **columns)
+    config = PairsConfig(relation=relation, mode=mode)
+    if message is None:
+        assert plan_pairs(catalog, config).n in (1, 2)
+        return
+    with pytest.raises(UserError, match=message) as caught:
+        plan_pairs(catalog, config)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_catalogue_and_an_unknown_domain_column_are_refused(make: Any) -> None:
+    with pytest.raises(UserError, match="the catalogue has none"):
+        plan_pairs(make([]), PairsConfig(relation="augmented"))
+    catalog = make("p q", concept=["a", "a"], domain=["x", "y"])
+    with pytest.raises(UserError, match="did you mean 'domain'"):
+        plan_pairs(catalog, PairsConfig(relation="cross_domain", domain_column="domian"))
+    with pytest.raises(UserError, match="per_class needs a category or concept"):
+        plan_pairs(make("p q"), PairsConfig(relation="augmented", per_class=1))
+
+
+def test_domain_column_may_hold_numbers(make: Any) -> None:
+    catalog = make("p q", concept=["a", "a"], year=[1999, 2001])
+    assert plan_pairs(catalog, PairsConfig(relation="cross_domain", domain_column="year")).n == 1
+
+
+def test_the_configuration_knows_every_relation() -> None:
+    assert set(RELATIONS.names()) == set(PairsConfig.model_fields["relation"].annotation.__args__)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"arm": "image_matched", "mode": "redrawn"}, "both arms show the same images"),
+        ({"mixed": 0.5, "corrupted": 0.5}, "must be left out where mixed is given"),
+        ({"file": "list.csv"}, "must be given for the relation listed, and for no other"),
+        ({"relation": "listed"}, "must be given for the relation listed, and for no other"),
+        ({"mixed": 1.5}, "less than or equal to 1"),
+        ({"depth": 0}, "greater than or equal to 1"),
+        ({"seed": 2**32}, "less than"),
+        ({"relations": "x"}, "did you mean 'relation'"),
+    ],
+)
+def test_configurations_that_contradict_themselves_are_refused(fields: dict[str, Any], message: str) -> None:
+    from sempairs.config import validate
+
+    with pytest.raises(UserError, match=message):
+        validate(PairsConfig, {"relation": "cross_domain", **fields})

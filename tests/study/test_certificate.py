@@ -1,0 +1,79 @@
+"""What is compared between the two arms, what may differ, and what withholds a result."""
+
+from __future__ import annotations
+
+import copy
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sempairs.study.certificate import certificate_json, check_pair, compare_records, declared, flatten
+
+RECORD = {
+    "pairs": {"arm": "semantic", "manifest_hash": "m1", "anchor_hash": "a", "images": 20, "per_epoch": 10},
+    "optimiser": {"lr": 0.1},
+    "threads": 1,
+    "seconds": 3.0,
+}
+
+
+def check(left, right, may_differ=("pairs.arm",)):
+    return check_pair(left, right, may_differ, contrast="s − a", method="simclr", seed=0)
+
+
+def changed(**values):
+    record = copy.deepcopy(RECORD)
+    for key, value in values.items():
+        *sections, last = key.split("__")
+        place = record
+        for section in sections:
+            place = place[section]
+        place[last] = value
+    return record
+
+
+def test_the_partner_may_differ_and_what_follows_from_it():
+    control = changed(pairs__arm="augmented", pairs__manifest_hash="m2", pairs__images=10, seconds=9.0)
+    found = check(RECORD, control)
+    assert found.undeclared == {}
+    assert found.allowed == {
+        "pairs.arm": ("semantic", "augmented"),
+        "pairs.images": (20, 10),
+        "pairs.manifest_hash": ("m1", "m2"),
+    }
+    assert found.matched == ("optimiser.lr", "pairs.anchor_hash", "pairs.per_epoch", "threads")
+
+
+def test_anchors_never_follow_from_the_partner():
+    found = check(RECORD, changed(pairs__arm="augmented", pairs__anchor_hash="b"))
+    assert set(found.undeclared) == {"pairs.anchor_hash"}
+    declared_too = check(
+        RECORD, changed(pairs__arm="augmented", pairs__anchor_hash="b"), ("pairs.arm", "pairs.anchor_hash")
+    )
+    assert declared_too.undeclared == {}
+
+
+def test_a_fact_only_one_run_has_is_a_difference():
+    control = changed()
+    del control["threads"]
+    assert check(RECORD, control).undeclared == {"threads": (1, "absent")}
+
+
+@given(
+    st.sampled_from(["pairs__anchor_hash", "optimiser__lr", "threads", "pairs__per_epoch"]),
+    st.integers(50, 99),
+)
+def test_any_undeclared_change_is_named(field, value):
+    found = check(RECORD, changed(**{field: value}))
+    assert list(found.undeclared) == [field.replace("__", ".")]
+    assert not certificate_json([found])["holds"]
+
+
+def test_a_section_declares_all_inside_it_but_no_namesake():
+    assert declared("optimiser.lr", ["optimiser"])
+    assert not declared("optimiser_two.lr", ["optimiser"])
+
+
+def test_flatten_and_compare():
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+    assert compare_records({"x": 1, "y": 2}, {"x": 1, "y": 3}) == {"y": (2, 3)}

@@ -1,0 +1,168 @@
+"""Errors, registry, files and config: the small modules everything stands on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sempairs.config import Config, Duration, load_config, save_config, validate
+from sempairs.errors import UserError, nearest
+from sempairs.files import atomic_folder, atomic_write, folder_lock, read_json, resolve_inside, write_json
+from sempairs.registry import Registry
+
+
+class Inner(Config):
+    temperature: float = 0.2
+
+
+class Recipe(Config):
+    seed: int = 0
+    duration: Duration = Duration(1, "epochs")
+    method: Inner = Inner()
+
+
+def test_an_error_is_one_line_with_field_rule_value_and_remedy():
+    error = UserError("pairs.mixed", "must be in\n[0, 1]", 1.7, "give a fraction")
+    assert str(error) == "pairs.mixed must be in [0, 1], got 1.7; give a fraction"
+
+
+def test_nearest_suggests_only_what_is_near():
+    assert nearest("simclr2", ["simclr", "byol"]) == "simclr"
+    assert nearest("zzz", ["simclr", "byol"]) == ""
+
+
+def test_registry_refuses_a_second_entry_and_suggests_on_a_wrong_name():
+    registry: Registry[int] = Registry("method")
+    registry.register("simclr")(1)
+    assert registry.get("simclr") == 1
+    with pytest.raises(ValueError, match="registered already"):
+        registry.register("simclr")(2)
+    with pytest.raises(UserError, match=r"method is unknown, got 'simcrl'; did you mean 'simclr'\?"):
+        registry.get("simcrl")
+
+
+def test_atomic_write_leaves_the_old_file_on_an_error(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"b": 1})
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(path) == {"b": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_atomic_write_takes_the_longest_name(tmp_path):
+    with atomic_write(tmp_path / ("n" * 255)) as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / ("n" * 255)).read_text() == "x"
+
+
+def test_atomic_folder_appears_whole_and_refuses_a_full_one(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(RuntimeError), atomic_folder(target) as temporary:
+        (temporary / "half").write_text("x")
+        raise RuntimeError
+    assert not target.exists()
+    with atomic_folder(target) as temporary:
+        (temporary / "whole").write_text("x")
+    assert (target / "whole").read_text() == "x"
+    with pytest.raises(UserError, match="must be a new or empty folder"), atomic_folder(target):
+        pass
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_unreadable_json_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_bytes(b"\xff\x00{")
+    with pytest.raises(UserError, match="is not readable JSON"):
+        read_json(tmp_path / "bad.json")
+
+
+def _try_lock(folder, queue):
+    try:
+        with folder_lock(folder):
+            queue.put("held")
+    except UserError as error:
+        queue.put(str(error))
+
+
+def test_a_folder_is_locked_against_another_process(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with folder_lock(tmp_path):
+        process = context.Process(target=_try_lock, args=(tmp_path, queue))
+        process.start()
+        assert "is in use by another process" in queue.get(timeout=60)
+        process.join()
+    with folder_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("hostile", ["../x", "/etc/passwd", "a/../../x", "link/x", "nul\0"])
+def test_paths_in_lists_stay_in_their_root(tmp_path, hostile):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="path"):
+        resolve_inside(root, hostile)
+
+
+def test_a_link_loop_is_an_error_not_a_hang(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError):
+        resolve_inside(tmp_path, "loop/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "line"),
+    [
+        ("method: {temprature: 1}", [], "r.yaml: method.temprature is not a known key; did you mean 'temperature'"),
+        ("seed: x", [], "r.yaml: seed must be a valid integer"),
+        ("duration: 100", [], "duration must be a length with its unit"),
+        ("- a", [], "recipe must be a mapping"),
+        ("a: [", [], "recipe is not YAML"),
+        ("seed: 1", ["seed"], "--set must be key=value"),
+        ("seed: 1", ["seed.x=1"], "must name a key inside sections"),
+        ("seed: 1", ["method.temperature=.inf"], "method.temperature must be a finite number"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(tmp_path, text, overrides, line):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_config(Recipe, path, overrides)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_binary_or_missing_recipe_is_one_line(tmp_path):
+    (tmp_path / "b.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match="recipe is not a text file"):
+        load_config(Recipe, tmp_path / "b.yaml")
+    with pytest.raises(UserError, match="recipe does not exist"):
+        load_config(Recipe, tmp_path / "none.yaml")
+
+
+@given(seed=st.integers(0, 9), temperature=st.floats(0.01, 9), epochs=st.integers(1, 9))
+def test_a_saved_recipe_loads_equal(tmp_path_factory, seed, temperature, epochs):
+    recipe = validate(
+        Recipe, {"seed": seed, "method": {"temperature": temperature}, "duration": f"{epochs} epochs"}
+    )
+    path = tmp_path_factory.mktemp("r") / "r.yaml"
+    save_config(recipe, path)
+    assert load_config(Recipe, path) == recipe
+    assert json.loads(recipe.model_dump_json())["duration"] == f"{epochs} epochs"
+
+
+def test_overrides_set_nested_values(tmp_path):
+    (tmp_path / "r.yaml").write_text("seed: 1")
+    recipe = load_config(Recipe, tmp_path / "r.yaml", ["method.temperature=0.5", "duration=20 steps"])
+    assert recipe.method.temperature == 0.5
+    assert recipe.duration.steps(7) == 20
+    assert Duration.parse("1.5 epochs").steps(10) == 15

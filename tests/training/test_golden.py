@@ -1,0 +1,31 @@
+"""Losses stay what they were, unless `tools/capture_golden.py --write` says otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from sempairs.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+KEPT: dict[str, list[float]] = json.loads(Path(__file__).with_name("golden.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def today() -> dict[str, list[float]]:
+    spec = importlib.util.spec_from_file_location("capture_golden", ROOT / "tools" / "capture_golden.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: dict[str, list[float]] = module.capture()
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_golden_losses(today: dict[str, list[float]], method: str) -> None:
+    """Other processors add up in another order, and twenty steps magnify that: hence the tolerance."""
+    assert len(today[method]) == 20
+    assert today[method] == pytest.approx(KEPT[method], rel=2e-3)

@@ -1,0 +1,217 @@
+"""A run that was interrupted ends like one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sempairs.config import save_config
+from sempairs.encoders import load_encoder
+from sempairs.errors import UserError
+from sempairs.methods import METHODS
+from sempairs.training.recipe import PretrainRecipe
+from sempairs.training.run import pretrain
+from sempairs.training.trackers import read_metrics
+
+MakeRecipe = Callable[..., PretrainRecipe]
+TIMINGS = ("data_seconds", "step_seconds", "pairs_per_second")
+
+
+def outcome(out: Path) -> tuple[str, list[dict[str, Any]], bytes]:
+    """All that two equal runs have in common: weights, record (timings apart) and exposure."""
+    lines = [
+        {k: v for k, v in line.items() if k not in TIMINGS} for line in read_metrics(out / "metrics.jsonl")
+    ]
+    return load_encoder(out).spec.weight_hash, lines, (out / "exposure.parquet").read_bytes()
+
+
+def contents(out: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path.relative_to(out)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_kill_minus_nine_changes_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """At random moments, before calls that change the file system, and in the middle of checkpoint files."""
+    recipe = make_recipe(
+        speed__precision="bf16-mixed", checkpoint__every="2 steps", schedule__duration="6 steps"
+    )
+    save_config(recipe, tmp_path / "recipe.yaml")
+    script = Path(__file__).with_name("killed_runs.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "recipe.yaml"), str(tmp_path)],
+        capture_output=True, text=True, timeout=250, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    kills = json.loads(done.stdout.splitlines()[-1])
+    whole = outcome(tmp_path / "whole")
+    assert len(whole[1]) == 6
+    for scenario, count in {"moments": 4, "calls": 8, "torn": 4}.items():
+        assert kills[scenario] >= count
+        assert outcome(tmp_path / scenario) == whole
+        assert not list((tmp_path / scenario).rglob(".partial-*"))
+
+
+class Stop(Exception):  # noqa: N818
+    """Raised in the place of a crash."""
+
+
+@pytest.mark.parametrize(
+    ("method", "optimiser"),
+    [*((name, "adamw") for name in METHODS.names()), ("byol", "lars"), ("byol", "sgd")],
+)
+def test_every_method_and_optimiser_resumes(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, optimiser: str
+) -> None:
+    from sempairs.training import run
+
+    recipe = make_recipe(
+        method={"name": method}, optimiser__name=optimiser, optimiser__lr=0.05, speed__channels_last=True,
+        schedule__duration="4 steps", checkpoint__every="1 steps", monitor__every="0 steps",
+        monitor__log_every=3,
+    )  # fmt: skip
+    whole = pretrain(recipe, tmp_path / "whole")
+    real = run.save_checkpoint
+
+    def crash_after_two(folder: Path, step: int, *rest: Any) -> Path:
+        path = real(folder, step, *rest)
+        if step == 2:
+            raise Stop
+        return path
+
+    monkeypatch.setattr(run, "save_checkpoint", crash_after_two)
+    with pytest.raises(Stop):
+        pretrain(recipe, tmp_path / "cut")
+    monkeypatch.undo()
+    resumed = pretrain(recipe, tmp_path / "cut", resume=True)
+    assert resumed.resumed_from == 2
+    assert resumed.weight_hash == whole.weight_hash
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+def test_resume_where_there_is_nothing_starts_afresh(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(schedule__duration="2 steps")
+    whole = pretrain(recipe, tmp_path / "plain")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "begun" / "recipe.yaml").write_text("left by a run that was killed early")
+    (tmp_path / "begun" / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "loss": 9}\n{"torn')
+    (tmp_path / "begun" / "notes.txt").write_text("mine")
+    for name in ("absent", "empty", "begun"):
+        summary = pretrain(recipe, tmp_path / name, resume=True)
+        assert (summary.resumed_from, summary.already_finished) == (None, False)
+        assert outcome(tmp_path / name) == outcome(tmp_path / "plain")
+        assert summary.weight_hash == whole.weight_hash
+    assert (tmp_path / "begun" / "notes.txt").read_text() == "mine"
+
+
+def test_resume_of_a_finished_run_changes_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(schedule__duration="2 steps")
+    first = pretrain(recipe, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    again = pretrain(recipe, tmp_path / "run", resume=True)
+    assert again.already_finished
+    assert (again.steps, again.loss, again.weight_hash) == (first.steps, first.loss, first.weight_hash)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_used_folder_and_another_recipe_are_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    pretrain(make_recipe(schedule__duration="2 steps"), tmp_path / "run")
+    before = contents(tmp_path / "run")
+    with pytest.raises(UserError, match=r"output folder in use.*--resume"):
+        pretrain(make_recipe(schedule__duration="2 steps"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"method\.temperature \(0\.2 -> 0\.5\), schedule\.duration"):
+        pretrain(make_recipe(method__temperature=0.5), tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_other_images_are_refused_on_resume(
+    make_recipe: MakeRecipe, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    copied = tmp_path / "images"
+    shutil.copytree(images, copied)
+    recipe = make_recipe(data__source=f"folder:{copied}", schedule__duration="4 steps")
+    pretrain(recipe, tmp_path / "run")
+    (tmp_path / "run" / "finished.json").unlink()
+    for path in sorted((copied / "class0").iterdir())[:3]:
+        path.unlink()
+    with pytest.raises(UserError, match="than when the run began"):
+        pretrain(recipe, tmp_path / "run", resume=True)
+
+
+def test_a_corrupt_checkpoint_is_announced_and_the_one_before_is_used(
+    make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = make_recipe(schedule__duration="6 steps", checkpoint__every="2 steps")
+    pretrain(recipe, tmp_path / "whole")
+    pretrain(recipe, tmp_path / "run")
+    (tmp_path / "run" / "finished.json").unlink()
+    file = tmp_path / "run" / "checkpoint" / "step-00000006" / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:-5])
+    capsys.readouterr()
+    summary = pretrain(recipe, tmp_path / "run", resume=True)
+    said = capsys.readouterr().err
+    assert "step-00000006 is corrupt" in said
+    assert "using the previous one, of step 4" in said
+    assert summary.resumed_from == 4
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_two_processes_do_not_share_a_folder(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    from sempairs.files import folder_lock
+
+    with folder_lock(tmp_path / "run"), pytest.raises(UserError, match="in use by another process"):
+        pretrain(make_recipe(), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_tells_how_to_go_on(
+    make_recipe: MakeRecipe, tmp_path: Path, number: signal.Signals
+) -> None:
+    recipe = make_recipe(
+        schedule__duration="100000 steps", checkpoint__every="100000 steps", monitor__log_every=1
+    )
+    save_config(recipe, tmp_path / "recipe.yaml")
+    command = [
+        sys.executable,
+        "-m",
+        "sempairs",
+        "pretrain",
+        str(tmp_path / "recipe.yaml"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    waited = time.monotonic()
+    while not any(line["kind"] == "train" for line in read_metrics(tmp_path / "run" / "metrics.jsonl")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() - waited < 60
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    assert "--resume" in last
+    step = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
+    assert f"after step {step} of 100000" in last
+    assert (tmp_path / "run" / "checkpoint" / f"step-{step:08d}").is_dir()

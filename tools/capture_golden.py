@@ -1,0 +1,85 @@
+"""Losses of 20 steps of every method, kept as what a change of code is compared with.
+
+python tools/capture_golden.py            shows how today's losses differ from the kept ones
+python tools/capture_golden.py --write    keeps today's; say in the change why they moved
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sempairs import keyed
+from sempairs.config import validate
+from sempairs.methods import METHODS
+from sempairs.training.recipe import PretrainRecipe
+from sempairs.training.run import pretrain
+from sempairs.training.trackers import read_metrics
+
+KEPT = Path(__file__).resolve().parent.parent / "tests" / "training" / "golden.json"
+CLASSES, PER_CLASS, SIDE = 4, 8, 16
+
+
+def draw(folder: Path) -> None:
+    """32 keyed pictures in 4 classes: each class has its own four colours, each picture its own noise."""
+    count = SIDE * SIDE * 3
+    for number in range(CLASSES):
+        (folder / f"class{number}").mkdir(parents=True)
+        patches = keyed.uniform(0, "golden colours", occurrence=number, n=12).reshape(2, 2, 3)
+        base = 40 + 175 * patches.repeat(SIDE // 2, 0).repeat(SIDE // 2, 1)
+        noise = keyed.uniform(
+            0, "golden noise", occurrence=np.arange(PER_CLASS) + number * PER_CLASS, n=count
+        )
+        for index, values in enumerate(noise.reshape(PER_CLASS, SIDE, SIDE, 3)):
+            picture = np.round(base + 80 * (values - 0.5)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(picture).save(folder / f"class{number}" / f"{index}.png")
+
+
+def losses(method: str, folder: Path) -> list[float]:
+    """The loss of each of 20 steps in float32 on one thread, on the images `draw` left in folder/images."""
+    data = {
+        "data": {"source": f"folder:{folder / 'images'}", "store_size": SIDE},
+        "pairs": {"relation": "same_category", "mode": "redrawn"},
+        "views": {"recipe": "byol", "size": SIDE},
+        "encoder": {"options": {"channels": [8, 8, 8, 8]}},
+        "method": {"name": method},
+        "optimiser": {"name": "sgd", "lr": 0.005, "weight_decay": 0.0001},
+        "schedule": {"duration": "20 steps", "warm_up": "5 steps"},
+        "batch_size": 16,
+        "speed": {"device": "cpu", "precision": "32-true", "threads": 1},
+        "monitor": {"log_every": 1, "every": "0 steps", "tensorboard": False},
+        "checkpoint": {"every": "20 steps"},
+    }
+    out = folder / method
+    pretrain(validate(PretrainRecipe, data), out)
+    return [line["loss"] for line in read_metrics(out / "metrics.jsonl") if line["kind"] == "train"]
+
+
+def capture() -> dict[str, list[float]]:
+    """The losses of every method."""
+    with tempfile.TemporaryDirectory() as name:
+        draw(Path(name) / "images")
+        return {method: losses(method, Path(name)) for method in METHODS.names()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Golden losses: compare, or with --write keep.")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    now = capture()
+    before = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    for method, values in now.items():
+        old = before.get(method)
+        worst = max(abs(a / b - 1) for a, b in zip(values, old, strict=True)) if old else float("nan")
+        print(f"{method}: last loss {values[-1]:.6f}, largest relative difference {worst:.2e}")
+    if options.write:
+        KEPT.write_text(json.dumps(now, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Builds the emoji-pairs release from npm packages: see `tools/README.md`."""
