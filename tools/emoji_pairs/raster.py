@@ -12,6 +12,9 @@ SIZE = 64
 # One-colour sets leave the colour to the page; black is what a browser shows.
 INK = "#000000"
 
+# Of Iconify's format, where neither the icon nor its set says otherwise.
+_DEFAULTS = {"left": 0, "top": 0, "width": 16, "height": 16}
+
 Icons = dict[str, Any]
 
 
@@ -21,14 +24,17 @@ def render(icons: Icons, name: str) -> Image.Image:
     Raises: ValueError if resvg cannot read the SVG; KeyError if the set lacks the icon.
     """
     entry, flips, quarters = _resolved(icons, name)
-    left, top = (entry.get(key, icons.get(key, 0)) for key in ("left", "top"))
-    width, height = (entry.get(key, icons.get(key, 16)) for key in ("width", "height"))
+    box = {**_DEFAULTS, **icons, **entry}
+    left, top, width, height = box["left"], box["top"], box["width"], box["height"]
     body = entry["body"].replace("currentColor", INK)
-    # The inner svg clips at the icon's own box and centres it in the square.
+    scale = SIZE / max(width, height)
+    wide, high = width * scale, height * scale
+    # The inner svg clips at the icon's own box, which lies in the middle of the square.
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'width="{SIZE}" height="{SIZE}" viewBox="0 0 {SIZE} {SIZE}">'
-        f'<svg width="{SIZE}" height="{SIZE}" viewBox="{left} {top} {width} {height}">{body}</svg></svg>'
+        f'<svg x="{(SIZE - wide) / 2}" y="{(SIZE - high) / 2}" width="{wide}" height="{high}" '
+        f'viewBox="{left} {top} {width} {height}">{body}</svg></svg>'
     )
     png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)
     image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")

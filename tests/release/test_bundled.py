@@ -1,0 +1,70 @@
+"""The release in the repository is what it says it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sempairs.catalog import Catalog
+from sempairs.catalog.sources.release import ReleaseSource
+from sempairs.release import verify_release
+
+ROOT = Path(__file__).parents[2] / "data" / "emoji-pairs"
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return ReleaseSource(str(ROOT)).scan().catalog
+
+
+def test_sound_and_small() -> None:
+    assert verify_release(ROOT) == ()
+    assert sum(path.stat().st_size for path in ROOT.rglob("*") if path.is_file()) <= 20_000_000
+
+
+def test_size(catalog: Catalog) -> None:
+    assert len(catalog) > 12_000
+    assert len(set(catalog.column("concept"))) == 1631
+    assert set(catalog.column("domain")) == {
+        "Google", "Microsoft", "Twitter", "EmojiOne", "Mozilla", "Streamline",
+    }  # fmt: skip
+    assert set(catalog.column("width")) == set(catalog.column("height")) == {64}
+    assert set(catalog.column("licence")) == {"Apache-2.0", "CC-BY-4.0", "MIT"}
+    assert all(catalog.column("attribution"))
+    assert all(catalog.column("pixel_hash"))
+
+
+def test_every_licence_has_its_text(catalog: Catalog) -> None:
+    for licence in set(catalog.column("licence")):
+        assert len((ROOT / "LICENSES" / f"{licence}.txt").read_text("utf-8")) > 1000
+
+
+def test_nothing_leaks_between_splits(catalog: Catalog) -> None:
+    split, held_out = catalog.column("split"), catalog.column("held_out")
+    for column in ("split_group", "concept", "pixel_hash", "file_hash"):
+        seen = defaultdict(set)
+        for value, name in zip(catalog.column(column), split, strict=True):
+            if name is not None:
+                seen[value].add(name)
+        assert all(len(names) == 1 for names in seen.values()), column
+    assert all(held_out[split == None])  # noqa: E711 (elementwise)
+
+
+def test_shares(catalog: Catalog) -> None:
+    seen = ~catalog.column("held_out")
+    concept, split = catalog.column("concept")[seen], catalog.column("split")[seen]
+    first = np.unique(concept.astype(str), return_index=True)[1]
+    shares = {name: float(np.mean(split[first] == name)) for name in ("train", "validation", "test")}
+    assert shares == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.005)
+
+
+def test_pictures_open() -> None:
+    source = ReleaseSource(str(ROOT))
+    picture = np.asarray(source.open_image("noto/1f600.webp"))
+    assert picture.shape == (64, 64, 4)
+    assert 0.3 < (picture[..., 3] > 127).mean() < 0.95
+    assert picture[32, 10, 0] > 200  # a yellow face
+    assert picture[32, 10, 2] < 150
