@@ -23,7 +23,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from sempairs.config import validate
@@ -99,22 +101,31 @@ class Ours:
         return seconds
 
 
+class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
+    """Arrays in memory, handed out as torchvision's CIFAR10 does, which the example trains on."""
+
+    def __init__(self, pixels: np.ndarray, transform: Callable[[Image.Image], Any]) -> None:
+        self.pixels, self.transform = pixels, transform
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), 0
+
+
 class Lightly:
     """https://docs.lightly.ai/self-supervised-learning/examples/simclr.html, with our encoder and batch."""
 
     def __init__(self, settings: PretrainRecipe, data: TrainingData, workers: int) -> None:
-        from lightly.data import LightlyDataset
         from lightly.loss import NTXentLoss
         from lightly.models.modules import SimCLRProjectionHead
         from lightly.transforms import SimCLRTransform
-        from PIL import Image
-        from torch.utils.data import DataLoader
 
-        pixels = data.store.on_white().pixels[:IMAGES_FOR_LIGHTLY].permute(0, 2, 3, 1).numpy()
-        images = [(Image.fromarray(picture), 0) for picture in pixels]
+        pixels = data.store.on_white().pixels[:IMAGES_FOR_LIGHTLY].permute(0, 2, 3, 1).contiguous().numpy()
         transform = SimCLRTransform(input_size=settings.views.size, gaussian_blur=0.0)
-        self.loader = DataLoader(
-            LightlyDataset.from_torch_dataset(images, transform=transform),
+        self.loader = torch.utils.data.DataLoader(
+            Pictures(pixels, transform),
             batch_size=settings.batch_size, shuffle=True, drop_last=True, num_workers=workers,
         )  # fmt: skip
         self.encoder = build_encoder(settings.encoder, seed=0)

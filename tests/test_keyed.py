@@ -47,9 +47,7 @@ def test_a_draw_depends_on_its_key_alone(seed, epoch, occurrences, n):
 def test_every_part_of_the_key_matters():
     base = {"epoch": 1, "slot": 1, "operation": 1}
     draws = [keyed.uniform(0, "views", occurrence=np.arange(50), n=2, **base)]
-    draws += [
-        keyed.uniform(0, "views", occurrence=np.arange(50), n=2, **(base | {k: 2})) for k in base
-    ]
+    draws += [keyed.uniform(0, "views", occurrence=np.arange(50), n=2, **(base | {k: 2})) for k in base]
     draws.append(keyed.uniform(1, "views", occurrence=np.arange(50), n=2, **base))
     draws.append(keyed.uniform(0, "pairing", occurrence=np.arange(50), n=2, **base))
     for i, a in enumerate(draws):

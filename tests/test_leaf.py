@@ -122,7 +122,11 @@ def test_a_link_loop_is_an_error_not_a_hang(tmp_path):
 @pytest.mark.parametrize(
     ("text", "overrides", "line"),
     [
-        ("method: {temprature: 1}", [], "r.yaml: method.temprature is not a known key; did you mean 'temperature'"),
+        (
+            "method: {temprature: 1}",
+            [],
+            "r.yaml: method.temprature is not a known key; did you mean 'temperature'",
+        ),
         ("seed: x", [], "r.yaml: seed must be a valid integer"),
         ("duration: 100", [], "duration must be a length with its unit"),
         ("- a", [], "recipe must be a mapping"),

@@ -35,9 +35,16 @@ def test_every_snippet_runs_in_order(workplace):
     # The commands of this environment, found as a user with an activated one finds them.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, code in snippets:
-        command = ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
+        command = (
+            ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
+        )
         done = subprocess.run(
-            command, cwd=workplace, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=280
+            command,
+            cwd=workplace,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=280,
         )
         assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert (workplace / "runs" / "study" / "report.html").exists()

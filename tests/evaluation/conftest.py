@@ -34,7 +34,7 @@ def draw(category: int, concept: int, designer: int) -> Image.Image:
 
 @pytest.fixture(scope="session")
 def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 3 categories x 12 concepts x 3 designers, saved as drawings/CATEGORY/CONCEPT-DESIGNER.png."""
+    """3 categories x 12 concepts x 3 designers, as drawings/CATEGORY/CONCEPT-DESIGNER.png."""
     root = tmp_path_factory.mktemp("data") / "drawings"
     for category, path in enumerate(CATEGORIES):
         (root / path).mkdir(parents=True)
@@ -50,7 +50,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def emoji(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Catalog]:
     """The drawings with emoji-pairs' columns: a source spec, and its catalogue.
 
-    Of each category's concepts 0-5 are for training, 6-8 for validation, 9-11 for test; 9 and 10 share a group.
+    Of each category's concepts 0-5 train, 6-8 validate, 9-11 test; 9 and 10 share a group.
     """
     catalog = open_source(f"folder:{drawings}").scan(decode=True).catalog
     category = catalog.column("category")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from sempairs.evaluation import linear
+from sempairs.evaluation import linear, logistic
 
 
 def made(n: int, width: int, classes: int, seed: int, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,8 +23,8 @@ def made(n: int, width: int, classes: int, seed: int, spread: float = 2.0) -> tu
     return features.astype(np.float32), labels.astype(np.int64)
 
 
-def exact(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> linear.Model:
-    return linear.fit_path(
+def exact(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> logistic.Model:
+    return logistic.fit_path(
         features, labels, classes, [penalty], tolerance=1e-8, dtype=torch.float64, scale=1.0
     )[0]
 
@@ -54,7 +54,7 @@ def test_accuracy_agrees_with_scikit_learn_to_four_digits() -> None:
     fit, test = np.arange(900), np.arange(900, 1797)
     for penalty in (1e-2, 1.0, 100.0):
         ours = exact(features[fit], labels[fit], 10, penalty)
-        theirs = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-8, max_iter=200)
+        theirs = LogisticRegression(C=1 / penalty, solver="newton-cg", tol=1e-8, max_iter=2000)
         theirs.fit(data.data[fit], labels[fit])
         accuracy = (ours.predict(features[test]) == labels[test]).mean()
         assert abs(accuracy - theirs.score(data.data[test], labels[test])) < 5e-5
@@ -105,9 +105,11 @@ def test_the_minimum_is_one_of_the_written_function() -> None:
 def test_a_path_ends_where_each_fit_alone_ends() -> None:
     features, labels = made(120, 8, 4, seed=5)
     penalties = [100.0, 1.0, 1e-2]
-    path = linear.fit_path(features, labels, 4, penalties, tolerance=1e-7, dtype=torch.float64)
+    path = logistic.fit_path(features, labels, 4, penalties, tolerance=1e-7, dtype=torch.float64)
     for model in path:
-        alone = linear.fit_path(features, labels, 4, [model.penalty], tolerance=1e-7, dtype=torch.float64)[0]
+        alone = logistic.fit_path(features, labels, 4, [model.penalty], tolerance=1e-7, dtype=torch.float64)[
+            0
+        ]
         np.testing.assert_allclose(model.weight, alone.weight, atol=1e-4 * float(alone.weight.abs().max()))
         assert model.converged
         assert alone.converged
@@ -115,9 +117,9 @@ def test_a_path_ends_where_each_fit_alone_ends() -> None:
 
 def test_float32_and_chunks_agree_with_float64_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = made(400, 16, 5, seed=2)
-    slow = linear.fit_path(features, labels, 5, [1.0], tolerance=1e-7, dtype=torch.float64)[0]
-    monkeypatch.setattr(linear, "CHUNK", 64)
-    fast = linear.fit_path(features, labels, 5, [1.0], tolerance=1e-5)[0]
+    slow = logistic.fit_path(features, labels, 5, [1.0], tolerance=1e-7, dtype=torch.float64)[0]
+    monkeypatch.setattr(logistic, "CHUNK", 64)
+    fast = logistic.fit_path(features, labels, 5, [1.0], tolerance=1e-5)[0]
     assert fast.loss == pytest.approx(slow.loss, abs=1e-6)
     np.testing.assert_allclose(fast.weight, slow.weight, atol=5e-3 * float(slow.weight.abs().max()))
 
@@ -136,7 +138,7 @@ def test_scale_and_shift_of_the_features_change_nothing(factor: float, shift: fl
 
 
 def test_validation_alone_chooses_and_both_parts_are_refitted() -> None:
-    """Validation repeats the truth behind noisy fitting labels, so a strong λ wins; the refit then sees both."""
+    """Validation has the truth behind noisy fitting labels, so a strong λ wins; the refit sees both."""
     rng = np.random.default_rng(0)
     signal = rng.normal(size=(400, 1)).astype(np.float32)
     noise = rng.normal(size=(400, 150)).astype(np.float32)
@@ -149,7 +151,7 @@ def test_validation_alone_chooses_and_both_parts_are_refitted() -> None:
     choice = linear.choose_and_refit(features, given_labels, 2, [1e-6, 100.0], fit=fit, validation=validation)
     assert choice.penalty == 100.0
     assert choice.validation[100.0] > choice.validation[1e-6]
-    again = linear.fit_path(features, given_labels, 2, [100.0], tolerance=1e-5)[0]
+    again = logistic.fit_path(features, given_labels, 2, [100.0], tolerance=1e-5)[0]
     np.testing.assert_allclose(choice.model.weight, again.weight, atol=1e-3)
 
 

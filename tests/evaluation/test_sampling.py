@@ -43,6 +43,12 @@ def test_subset_has_n_images_and_loses_no_class(data: Any, n: int, seed: int, sh
     assert np.array_equal(sampling.subset(moved_labels, moved_ids.tolist(), n, seed=seed), mask[order])
 
 
+def test_subset_keeps_proportions_and_rare_classes() -> None:
+    strata, ids = np.repeat([0, 1, 2], [300, 96, 4]), [f"{i}" for i in range(400)]
+    counts = np.bincount(strata[sampling.subset(strata, ids, 40, seed=0)])
+    assert counts.tolist() == [29, 10, 1]
+
+
 def test_a_larger_subset_holds_the_smaller_one() -> None:
     labels, ids = np.repeat([0, 1, 2], [50, 30, 5]), [f"{i}" for i in range(85)]
     small, large = (sampling.subset(labels, ids, n, seed=3) for n in (20, 50))

@@ -28,8 +28,11 @@ from sempairs.methods import (
     StepOutput,
     build_method,
 )
+from sempairs.methods.byol import byol_loss
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.simclr import nt_xent
+from sempairs.methods.vicreg import vicreg_terms
 
 WIDTH = 6
 # Sizes every head can have at once, so that the tests stay quick whatever a method's defaults are.
@@ -105,6 +108,26 @@ def test_state_dict_carries_everything_a_step_depends_on(method, new_encoder, ne
     other.load_state_dict(method.state_dict())
     for step in range(3, 6):
         assert torch.equal(advance(method, step), advance(other, step))
+
+
+LOSSES = {
+    "simclr": lambda left, right: nt_xent(left, right, temperature=0.2),
+    "byol": byol_loss,
+    "vicreg": lambda left, right: torch.stack(vicreg_terms(left, right)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_computed_in_float32_inside_autocast(name):
+    left, right = torch.randn(2, 16, 12, generator=torch.Generator().manual_seed(0))
+    half = left.bfloat16(), right.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        from_float, from_half = LOSSES[name](left, right), LOSSES[name](*half)
+    assert from_float.dtype == from_half.dtype == torch.float32
+    # bf16 products would be off by about 1e-2.
+    tight = {"rtol": 1e-5, "atol": 1e-6, "check_dtype": False}
+    torch.testing.assert_close(from_float, LOSSES[name](left.double(), right.double()), **tight)
+    torch.testing.assert_close(from_half, LOSSES[name](half[0].double(), half[1].double()), **tight)
 
 
 def test_half_precision_leaves_the_loss_in_float32_and_near(method, views):

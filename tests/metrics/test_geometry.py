@@ -36,9 +36,8 @@ def test_rankme_of_collapsed_features_is_one():
 def test_feature_std_is_one_over_root_d_when_healthy_and_zero_when_collapsed():
     healthy = np.random.default_rng(0).normal(size=(4000, 64)).astype(np.float32)
     assert feature_std(healthy) == pytest.approx(1 / 8, rel=0.02)
-    assert feature_std(np.random.default_rng(0).uniform(size=(50, 1)) * np.ones(7)) == pytest.approx(
-        0, abs=1e-9
-    )
+    collapsed = np.random.default_rng(0).uniform(0.1, 1, size=(50, 1)) * np.arange(1, 8)
+    assert feature_std(collapsed) == pytest.approx(0, abs=1e-9)
 
 
 def test_alignment_from_coincident_to_opposed_ignores_lengths():

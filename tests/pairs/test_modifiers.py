@@ -61,6 +61,14 @@ def test_corrupted_fixed_pairs_show_the_same_images(drawings: Catalog) -> None:
         assert plan.manifest_hash != clean.manifest_hash
 
 
+def test_two_equally_common_categories_trade_all_their_partners(make: Any) -> None:
+    catalog = make([f"{i:03d}" for i in range(400)], category=[f"k{i % 2}" for i in range(400)])
+    clean = plan_pairs(catalog, PairsConfig(relation="same_category")).epoch(0)
+    false = plan_pairs(catalog, PairsConfig(relation="same_category", corrupted=1.0)).epoch(0)
+    assert (false.anchor % 2 != false.partner % 2).all()
+    assert sorted(false.partner.tolist()) == sorted(clean.partner.tolist())
+
+
 def test_false_partners_are_spread_over_the_other_categories(make: Any) -> None:
     ids = [f"{i:03d}" for i in range(400)]
     catalog = make(ids, category=[f"k{i % 4}" for i in range(400)])

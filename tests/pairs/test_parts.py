@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sempairs import keyed
 from sempairs.pairs.draw import GroupDraws, ListDraws
 from sempairs.pairs.index import Labels, components, runs
-from sempairs.pairs.matching import disjoint_pairs, exchange
+from sempairs.pairs.matching import _across_blocks, disjoint_pairs, exchange
 
 triples = st.lists(
     st.tuples(st.integers(-1, 2), st.integers(0, 4), st.integers(0, 12)), min_size=1, max_size=60
@@ -67,6 +67,23 @@ def test_matching_is_disjoint_valid_and_leaves_no_valid_pair(
         n, largest = int((group == g).sum()), int(np.bincount(block[group == g]).max())
         if len(set(picture[group == g].tolist())) == n:
             assert int((group[anchor] == g).sum()) == min(n // 2, n - largest)
+
+
+@quick
+@given(triples)
+def test_pairs_across_blocks_reach_the_bound_before_any_exchange(
+    columns: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    group, block, _ = columns
+    left, right = _across_blocks(
+        group, block, keyed.text_key(0, "pairs", [str(i) for i in range(len(group))])
+    )
+    assert (block[left] != block[right]).all() and (group[left] == group[right]).all()
+    used = np.concatenate([left, right])
+    assert len(np.unique(used)) == len(used)
+    for g in set(group.tolist()) - {-1}:
+        n, largest = int((group == g).sum()), int(np.bincount(block[group == g]).max())
+        assert int((group[left] == g).sum()) == min(n // 2, n - largest)
 
 
 def test_a_placeholder_picture_in_every_block_costs_only_its_own_pairs() -> None:

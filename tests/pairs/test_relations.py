@@ -196,6 +196,15 @@ def test_limited_pools_keep_a_partner_for_every_image(drawings: Catalog) -> None
         plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", count=1))
 
 
+def test_images_without_a_partner_take_no_place_in_a_limited_pool(make: Any) -> None:
+    # Ten concepts in two domains; thirty more that only one domain has.
+    concept = [f"c{i}" for i in range(10)] * 2 + [f"lone{i}" for i in range(30)]
+    catalog = make(
+        [f"{i:02d}" for i in range(50)], concept=concept, domain=["x"] * 10 + ["y"] * 10 + ["x"] * 30
+    )
+    assert plan_pairs(catalog, PairsConfig(relation="cross_domain", mode="redrawn", count=20)).n == 20
+
+
 @pytest.mark.parametrize(
     ("relation", "columns", "message"),
     [

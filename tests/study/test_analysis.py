@@ -113,3 +113,11 @@ def test_a_study_that_has_not_begun(make_study):
     gathered = gather(out)
     assert gathered.findings.primary.verdict.kind == "no data"
     assert {o.state for o in gathered.outcomes.values()} == {"waiting"}
+
+
+def test_the_choice_of_concepts_has_an_interval_of_its_own(make_study):
+    """Each concept gains as much as every other: redrawing concepts changes nothing, redrawing seeds does."""
+    out, _ = make_study(gain, seeds=range(4))
+    one = next(g for g in gather(out).findings.primary.tasks if g.task == "digits")
+    assert (one.concepts.low, one.concepts.high) == pytest.approx((one.comparison.mean, one.comparison.mean))
+    assert one.comparison.t.high - one.comparison.t.low > 0.2

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sempairs.config import validate
+from sempairs.config import save_config, validate
 from sempairs.errors import UserError
 from sempairs.files import read_json, write_json
 from sempairs.study.plan import check_out, freeze, load_plan, make_plan
-from sempairs.study.recipe import StudyRecipe
+from sempairs.study.recipe import StudyRecipe, load_study
 
 from .conftest import toy_list, toy_study
 
@@ -147,3 +148,23 @@ def test_the_plan_comes_back_equal(source, tmp_path):
 def test_no_plan_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"has no plan\.json"):
         load_plan(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "debug"])
+def test_the_recipes_that_come_along(name):
+    path = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
+    recipe = load_study(path)
+    plan = make_plan(recipe)
+    assert set(plan.differences["semantic − augmented"]["simclr"]) == {"pairs.arm"}
+    assert recipe.threads * recipe.jobs <= 2
+    header = path.read_text().split("\nname:")[0]
+    assert all(word in header for word in ("# Command:", "# Time:", "# Expected:"))
+
+
+def test_a_recipe_comes_back_equal(tmp_path):
+    recipe = load_study(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    save_config(recipe, tmp_path / "again.yaml")
+    assert load_study(tmp_path / "again.yaml") == recipe
+    changed = load_study(tmp_path / "again.yaml", ("seeds=[4, 5]", "base.method.temperature=0.1"))
+    assert changed.seeds == (4, 5)
+    assert changed.base["method"] == {"name": "simclr", "temperature": 0.1}

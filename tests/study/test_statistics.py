@@ -18,6 +18,7 @@ from sempairs.study.statistics import (
     compare,
     holm,
     iqm,
+    over_groups,
     paired_t,
     probability_of_improvement,
     seeds_needed,
@@ -153,3 +154,18 @@ def test_resampling_whole_seeds_is_wider_where_seeds_differ():
     wide = seeds_then_tasks(by_seed, lambda g: float(g.mean()), resamples=500)
     narrow = seeds_then_tasks(independent, lambda g: float(g.mean()), resamples=500)
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+
+
+def test_over_groups_covers_the_choice_of_groups():
+    """Groups drawn from a population of known ratio: the interval holds it about as often as it says."""
+    rng = np.random.default_rng(4)
+    held = []
+    for i in range(200):
+        counts = rng.integers(1, 9, 60)
+        sums = counts * (0.3 + rng.normal(0, 0.2, 60))
+        found = over_groups(sums, counts, resamples=300, seed=i)
+        held.append(found.low <= 0.3 <= found.high)
+    assert 0.89 < np.mean(held) < 0.985
+    assert over_groups([1.0], [2]) is None
+    same = over_groups([1.0, 2.0, 3.0], [2, 4, 6])
+    assert (same.low, same.high) == (0.5, 0.5)

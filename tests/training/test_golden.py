@@ -26,6 +26,6 @@ def today() -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_golden_losses(today: dict[str, list[float]], method: str) -> None:
-    """Other processors add up in another order, and twenty steps magnify that: hence the tolerance."""
+    """Other processors add up in another order; another layout and number of threads moved these by 1e-6."""
     assert len(today[method]) == 20
-    assert today[method] == pytest.approx(KEPT[method], rel=2e-3)
+    assert today[method] == pytest.approx(KEPT[method], rel=1e-4)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,9 @@ from sempairs.config import save_config
 from sempairs.encoders import load_encoder
 from sempairs.errors import UserError
 from sempairs.methods import METHODS
+from sempairs.training.checkpoint import load_checkpoint
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.run import pretrain
+from sempairs.training.run import Interrupted, pretrain
 from sempairs.training.trackers import read_metrics
 
 MakeRecipe = Callable[..., PretrainRecipe]
@@ -136,6 +138,15 @@ def test_a_used_folder_and_another_recipe_are_refused(make_recipe: MakeRecipe, t
     assert contents(tmp_path / "run") == before
 
 
+def test_files_that_no_run_of_ours_left_are_not_touched(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "encoder.json").write_text("{}")
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"output folder in use by other things.*choose another"):
+            pretrain(make_recipe(), tmp_path / "mine", resume=resume)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["encoder.json"]
+
+
 def test_other_images_are_refused_on_resume(
     make_recipe: MakeRecipe, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,41 +188,51 @@ def test_two_processes_do_not_share_a_folder(make_recipe: MakeRecipe, tmp_path: 
         pretrain(make_recipe(), tmp_path / "run", resume=True)
 
 
+ENDLESS = {
+    "schedule__duration": "100000 steps",
+    "checkpoint__every": "100000 steps",
+    "monitor__log_every": 1,
+}
+
+
+def wait_for_a_step(out: Path) -> None:
+    until = time.monotonic() + 100
+    while not any(line["kind"] == "train" for line in read_metrics(out / "metrics.jsonl")):
+        assert time.monotonic() < until, "no step was taken"
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_tells_how_to_go_on(
+def test_a_request_to_stop_saves_first(
     make_recipe: MakeRecipe, tmp_path: Path, number: signal.Signals
 ) -> None:
-    recipe = make_recipe(
-        schedule__duration="100000 steps", checkpoint__every="100000 steps", monitor__log_every=1
-    )
-    save_config(recipe, tmp_path / "recipe.yaml")
-    command = [
-        sys.executable,
-        "-m",
-        "sempairs",
-        "pretrain",
-        str(tmp_path / "recipe.yaml"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    out, before = tmp_path / "run", signal.getsignal(number)
+
+    def ask() -> None:
+        wait_for_a_step(out)
+        os.kill(os.getpid(), number)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with pytest.raises(Interrupted) as stopped:
+        pretrain(make_recipe(**ENDLESS), out)
+    asking.join()
+    step = read_metrics(out / "metrics.jsonl")[-1]["step"]
+    assert f"after step {step} of 100000" in str(stopped.value) and "--resume" in str(stopped.value)
+    assert load_checkpoint(out / "checkpoint" / f"step-{step:08d}").step == step
+    assert signal.getsignal(number) == before
+
+
+def test_ctrl_c_on_the_command_line(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    save_config(make_recipe(**ENDLESS), tmp_path / "recipe.yaml")
+    command = ["pretrain", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-m", "sempairs", *command], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    waited = time.monotonic()
-    while not any(line["kind"] == "train" for line in read_metrics(tmp_path / "run" / "metrics.jsonl")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() - waited < 60
-        time.sleep(0.05)
-    process.send_signal(number)
+    )  # fmt: skip
+    wait_for_a_step(tmp_path / "run")
+    process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
-    last = said.strip().splitlines()[-1]
-    assert "--resume" in last
-    step = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
-    assert f"after step {step} of 100000" in last
-    assert (tmp_path / "run" / "checkpoint" / f"step-{step:08d}").is_dir()
+    assert "--resume" in said.strip().splitlines()[-1]

@@ -47,7 +47,7 @@ def test_a_blend_is_torchvisions_adjustment(seed, name):
     of_mean = 1 - factor if name == "contrast" else zero
     adjust = getattr(reference, f"adjust_{name}")
     expected = [adjust(planes[:, i], float(factor[i])) for i in range(BATCH)]
-    assert worst(blend_(planes, factor, of_gray, of_mean), expected) <= 5e-7
+    assert worst(blend_(planes, *(p[:, None, None] for p in (factor, of_gray, of_mean))), expected) <= 5e-7
 
 
 @settings(max_examples=25, deadline=None)
@@ -57,12 +57,12 @@ def test_a_hue_shift_is_torchvisions(seed):
     shift = torch.rand(BATCH, generator=torch.Generator().manual_seed(seed)) - 0.5
     shift[:3] = torch.tensor([-0.5, 0.0, 0.5])
     expected = [reference.adjust_hue(planes[:, i], float(shift[i])) for i in range(BATCH)]
-    assert worst(shift_hue_(planes, shift), expected) <= 2e-6
+    assert worst(shift_hue_(planes, shift[:, None, None]), expected) <= 2e-6
 
 
 def test_a_hue_shift_leaves_grays_bit_for_bit():
     gray = torch.rand(1, BATCH, SIZE, SIZE).expand(3, -1, -1, -1).clone()
-    assert torch.equal(shift_hue_(gray.clone(), torch.linspace(-0.5, 0.5, BATCH)), gray)
+    assert torch.equal(shift_hue_(gray.clone(), torch.linspace(-0.5, 0.5, BATCH)[:, None, None]), gray)
 
 
 def test_gray_and_solarise_are_torchvisions():

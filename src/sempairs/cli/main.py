@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sempairs import __version__
-from sempairs.cli import data, evaluate, pairs, pretrain, release, study
+from sempairs.cli import data, doctor, evaluate, pairs, pretrain, release, study
 from sempairs.errors import UserError
 
 # Typer carries its own copy of Click or depends on it, by version; its base class of errors is reached so.
@@ -31,6 +31,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("embed")(evaluate.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(study.app, name="study")
+app.command("doctor")(doctor.doctor)
 
 
 def _show_version(asked: bool) -> None:
@@ -84,6 +85,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
 _SYSTEM = {
     errno.ENOSPC: "the disk is full; nothing half-written was kept:",
     errno.EDQUOT: "the disk quota is used up; nothing half-written was kept:",
+    errno.EFBIG: "the file is larger than this account may write; nothing half-written was kept:",
     errno.EACCES: "permission denied:",
     errno.EPERM: "permission denied:",
     errno.EROFS: "the file system is read-only:",

@@ -21,8 +21,8 @@ def build(
         str,
         typer.Argument(
             metavar="RECIPE|SOURCE",
-            help="A YAML recipe with the sections data (source, split) and pairs, as pretraining has; or a "
-            "source, such as emoji-pairs, folder:PATH or catalog:PATH.",
+            help="A YAML recipe with the sections data (source, split) and pairs, as pretraining has (a "
+            "study's base, too); or a source, such as emoji-pairs, folder:PATH or catalog:PATH.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the pairs: new or empty.")],
@@ -91,6 +91,8 @@ def build(
     recipe: dict[str, Any] = (
         read_yaml(recipe_or_source) if is_recipe else {"data": {"source": recipe_or_source}}
     )
+    if "pairs" not in recipe and isinstance(recipe.get("base"), dict):
+        recipe = recipe["base"]  # of a study
     recipe = override(recipe, overrides or [])
     data, pairs = recipe.get("data", {}), recipe.get("pairs", {})
     for name, section in (("data", data), ("pairs", pairs)):

@@ -22,21 +22,29 @@ Overrides = Annotated[
 
 
 @app.command()
-def plan(recipe: Recipe, out: Out, overrides: Overrides = None) -> None:
-    """Check a study and write down its plan, without running anything.
+def plan(
+    recipe: Recipe,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Study folder to write the plan to; only checked if left out."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Check a study and, with --out, write down its plan; nothing runs.
 
     Resolves the recipe of every cell (method x arm x seed) and refuses a contrast whose arms differ in a
     field it does not declare. plan.json is then frozen: the folder runs this study and no other.
     """
-    from sempairs.study.plan import check_out, freeze, make_plan
+    from sempairs.study.plan import freeze, make_plan
     from sempairs.study.recipe import load_study
     from sempairs.study.summary import plan_lines
 
     made = make_plan(load_study(recipe, tuple(overrides or ())))
-    check_out(made, out)
-    freeze(made, out)
+    if out is not None:
+        freeze(made, out)
     typer.echo("\n".join(plan_lines(made)))
-    typer.echo(f"plan: {out / 'plan.json'}")
+    if out is not None:
+        typer.echo(f"plan: {out / 'plan.json'}")
 
 
 @app.command()

@@ -9,15 +9,13 @@ from pydantic import Field, field_validator
 
 from sempairs.config import Config
 
-Positive = Annotated[float, Field(gt=0)]
-
 
 class EvaluationConfig(Config):
     """How tasks are run. The defaults are the protocols as published; a quick study lowers their cost."""
 
     max_fit_images: Annotated[int, Field(ge=10)] | None = None
     """At most so many images to fit on (validation included), a keyed stratified subset; null: all."""
-    lambdas: Annotated[int, Field(ge=1, le=200)] | Annotated[tuple[Positive, ...], Field(min_length=1)] = 45
+    lambdas: int | tuple[float, ...] = 45
     """Regularisation strengths λ of the linear probe: a list, or n for Ericsson's logspace(-6, 5, n)."""
     knn: tuple[Literal["knn-20-0.07", "knn-200-0.1"], ...] = ("knn-20-0.07", "knn-200-0.1")
     folds: Annotated[int, Field(ge=3, le=20)] = 5
@@ -27,6 +25,16 @@ class EvaluationConfig(Config):
     """Key of splits, folds and subsets. Not the run's seed: every run is scored on the same images."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the encoder's forward pass; features are float32 in both."""
+
+    @field_validator("lambdas")
+    @classmethod
+    def _a_grid(cls, value: int | tuple[float, ...]) -> int | tuple[float, ...]:
+        if isinstance(value, int):
+            if not 1 <= value <= 200:
+                raise ValueError("must be a list, or a number of strengths from 1 to 200")
+        elif not value or min(value) <= 0:
+            raise ValueError("must be a list of numbers greater than 0")
+        return value
 
     @field_validator("knn")
     @classmethod

@@ -103,10 +103,14 @@ def _evaluate(
         read_results(out)  # never adds to a file that is something else
     results: list[Result] = []
     code = code_state()["commit"]
+    ready: list[tuple[Source, Scan, list[_Prepared]]] = []
     for spec in dict.fromkeys(task.source for task in tasks):
         source = open_source(spec)
         scan = source.scan()
-        prepared = _prepare(target, source, scan, [task for task in tasks if task.source == spec], config)
+        own = [task for task in tasks if task.source == spec]
+        ready.append((source, scan, _prepare(target, source, scan, own, config)))
+    # Whatever can be refused has been: from here on things are computed and written.
+    for source, scan, prepared in ready:
         # The tasks of a source share their features: each image is embedded once.
         rows = np.unique(np.concatenate([p.rows for p in prepared]))
         catalog = scan.catalog.select(rows)

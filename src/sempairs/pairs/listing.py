@@ -131,7 +131,7 @@ def _parquet(file: Path) -> Rows:
 def _check_columns(file: Path, names: list[str]) -> None:
     for name in ("anchor", "partner"):
         if names.count(name) != 1:
-            raise UserError("pairs.file", f"must have one column {name!r}", names[:20], f"{REMEDY}: {file}")
+            raise UserError(str(file), f"must have one column {name!r}", names[:20], REMEDY)
 
 
 def _number(text: str, file: Path, line: int) -> float:

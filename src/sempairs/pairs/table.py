@@ -87,9 +87,7 @@ class PairSet:
         columns = [
             ids.take(pa.array(anchor)),
             ids.take(pa.array(partner, mask=partner < 0)),
-            pa.DictionaryArray.from_arrays(
-                pa.array(relation.astype(np.int32)), pa.array(names, type=pa.string())
-            ),
+            pa.array(names, type=pa.string()).take(pa.array(relation)).dictionary_encode(),
             pa.array(score, mask=np.isnan(score)),
             _constant(f"sempairs {__version__}", len(anchor)),
             _constant(_params(config), len(anchor)),

@@ -21,6 +21,7 @@ from sempairs.study.statistics import (
     compare,
     holm,
     iqm,
+    over_groups,
     probability_of_improvement,
     seeds_then_tasks,
 )
@@ -45,12 +46,17 @@ class Health:
 
 @dataclass(frozen=True)
 class TaskGain:
-    """Paired gains of one method on one task, with the seeds that have both arms."""
+    """Paired gains of one method on one task, with the seeds that have both arms.
+
+    concepts: interval of the mean gain when the tested groups are redrawn and seeds stay as they are; None
+    where evaluation kept no scores of groups.
+    """
 
     method: str
     task: str
     seeds: tuple[int, ...]
     comparison: Comparison
+    concepts: Interval | None
 
 
 @dataclass(frozen=True)
@@ -108,34 +114,33 @@ class Findings:
 
 def analyse(plan: Plan, rows: Mapping[str, Sequence[Result]], checks: Iterable[PairCheck]) -> Findings:
     """rows: results of finished cells by cell id; checks: the certificate."""
-    scores = _scores(plan, rows)
+    primary = _primary_rows(plan, rows)
+    scores = {key: 100 * row.value for key, row in primary.items()}
     health = tuple(_health(plan, scores, method) for method in plan.methods)
     healthy = [h.method for h in health if h.healthy]
     by_contrast: dict[str, list[PairCheck]] = {}
     for check in checks:
         by_contrast.setdefault(check.contrast, []).append(check)
     contrasts = tuple(
-        _finding(plan, scores, healthy, contrast, by_contrast.get(contrast.name, []))
+        _finding(plan, primary, scores, healthy, contrast, by_contrast.get(contrast.name, []))
         for contrast in plan.study.contrasts
     )
     return Findings(plan, scores, health, contrasts)
 
 
-def _scores(plan: Plan, rows: Mapping[str, Sequence[Result]]) -> dict[Key, float]:
+def _primary_rows(plan: Plan, rows: Mapping[str, Sequence[Result]]) -> dict[Key, Result]:
+    """The one row that counts of each method, arm (or FLOOR), task and seed."""
     planned = {(task.name, task.protocol, task.metric) for task in plan.tasks}
-
-    def primary(cell_id: str) -> dict[str, float]:
-        found = rows.get(cell_id, ())
-        return {r.task: 100 * r.value for r in found if (r.task, r.protocol, r.metric) in planned}
-
-    scores: dict[Key, float] = {}
+    found: dict[Key, Result] = {}
     for method in plan.methods:
         for seed in plan.study.seeds:
             sources = {arm: plan.find(method, arm, seed).id for arm in plan.arms}
             sources[FLOOR] = plan.reference(method, seed).id
             for arm, cell_id in sources.items():
-                scores |= {(method, arm, task, seed): value for task, value in primary(cell_id).items()}
-    return scores
+                for row in rows.get(cell_id, ()):
+                    if (row.task, row.protocol, row.metric) in planned:
+                        found[method, arm, row.task, seed] = row
+    return found
 
 
 def _health(plan: Plan, scores: Mapping[Key, float], method: str) -> Health:
@@ -155,7 +160,12 @@ def _health(plan: Plan, scores: Mapping[Key, float], method: str) -> Health:
 
 
 def _finding(
-    plan: Plan, scores: Mapping[Key, float], healthy: list[str], contrast: Contrast, checks: list[PairCheck]
+    plan: Plan,
+    rows: Mapping[Key, Result],
+    scores: Mapping[Key, float],
+    healthy: list[str],
+    contrast: Contrast,
+    checks: list[PairCheck],
 ) -> Finding:
     undeclared = tuple(
         f"{check.method}, seed {check.seed}: {field} ({shown(ours)} against {shown(theirs)})"
@@ -170,7 +180,7 @@ def _finding(
             f"They differ in fields the contrast does not declare: {', '.join(fields)}.",
         )
         return Finding(contrast, verdict, withheld=undeclared)
-    tasks = tuple(_task_gains(plan, scores, contrast))
+    tasks = tuple(_task_gains(plan, rows, contrast))
     certified = {(check.method, check.seed) for check in checks}
     seeds, dropped, table = [], [], []
     for seed in plan.study.seeds:
@@ -227,17 +237,29 @@ def _gains(
     )
 
 
-def _task_gains(plan: Plan, scores: Mapping[Key, float], contrast: Contrast) -> Iterable[TaskGain]:
+def _task_gains(plan: Plan, rows: Mapping[Key, Result], contrast: Contrast) -> Iterable[TaskGain]:
     for method in plan.methods:
         for task in plan.tasks:
-            gains: dict[int, float] = {}
+            both: dict[int, tuple[Result, Result]] = {}
             for seed in plan.study.seeds:
-                ours = scores.get((method, contrast.treatment, task.name, seed))
-                theirs = scores.get((method, contrast.control, task.name, seed))
+                ours = rows.get((method, contrast.treatment, task.name, seed))
+                theirs = rows.get((method, contrast.control, task.name, seed))
                 if ours is not None and theirs is not None:
-                    gains[seed] = ours - theirs
-            if gains:
-                yield TaskGain(method, task.name, tuple(gains), compare(list(gains.values())))
+                    both[seed] = (ours, theirs)
+            if both:
+                pairs = list(both.values())
+                gains = [100 * ours.value - 100 * theirs.value for ours, theirs in pairs]
+                yield TaskGain(method, task.name, tuple(both), compare(gains), _over_concepts(pairs))
+
+
+def _over_concepts(pairs: Sequence[tuple[Result, Result]]) -> Interval | None:
+    """Of the gain averaged over seeds, in points. Groups are [sum, count], in the order of their names."""
+    groups = [(ours.extra.get("groups"), theirs.extra.get("groups")) for ours, theirs in pairs]
+    if not all(ours and theirs for ours, theirs in groups):
+        return None
+    table = np.array(groups, dtype=np.float64)  # (seeds, arms, groups, [sum, count])
+    gains = 100 * (table[:, 0, :, 0] - table[:, 1, :, 0]).mean(axis=0)
+    return over_groups(gains, table[0, 0, :, 1])
 
 
 def _method_gains(methods: list[str], gains: Vector) -> tuple[MethodGain, ...]:

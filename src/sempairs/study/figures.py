@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sempairs.study.statistics import Comparison
+from sempairs.study.statistics import Comparison, Interval
 from sempairs.study.verdict import points
 
 INK, MUTED, LINE, BAND, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005"
@@ -27,11 +27,15 @@ _PIXEL = 1 / 72  # matplotlib's SVG unit is the point; one point is shown as one
 
 @dataclass(frozen=True)
 class GainRow:
-    """One line of the gains figure. strong: the primary test's line, set apart."""
+    """One line of the gains figure and table. strong: the primary test's line, set apart.
+
+    concepts: a second interval for the table, over what was tested on.
+    """
 
     label: str
     comparison: Comparison
     strong: bool = False
+    concepts: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,8 @@ def _caveats(gathered: Gathered) -> list[str]:
     said = list(findings.primary.verdict.caveats)
     if findings.primary.overall:
         said.append(
-            "The interval is over seeds of training. It does not cover which images or concepts were tested, "
-            "nor other data, encoders or longer training."
+            "The interval is over seeds of training. It does not cover which concepts were tested (the table "
+            "of gains does), nor other data, encoders or longer training."
         )
     said += [f"{h.method} does not count in the mean: {h.reason}." for h in findings.health if not h.healthy]
     said += [f"Left out: {reason}." for reason in findings.primary.dropped]
@@ -132,7 +132,11 @@ def _gains(findings: Findings, finding: Finding, index: int) -> dict[str, Any]:
     several = len(findings.plan.methods) > 1
     labels = {task.name: task.label for task in findings.plan.tasks}
     rows = [
-        GainRow(f"{gain.method}: {labels[gain.task]}" if several else labels[gain.task], gain.comparison)
+        GainRow(
+            f"{gain.method}: {labels[gain.task]}" if several else labels[gain.task],
+            gain.comparison,
+            concepts=gain.concepts,
+        )
         for gain in finding.tasks
     ]
     if several and finding.methods:

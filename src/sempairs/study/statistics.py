@@ -186,6 +186,26 @@ def seeds_then_tasks(
     return Interval(float(low), float(high))
 
 
+def over_groups(
+    sums: ArrayLike, counts: ArrayLike, level: float = LEVEL, *, resamples: int = 1999, seed: int = 0
+) -> Interval | None:
+    """Percentile bootstrap interval of Σ sums / Σ counts when groups, such as tested concepts, are redrawn.
+
+    sums, counts: (groups,). None for fewer than two groups.
+    """
+    totals, sizes = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    n = len(totals)
+    if n < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    draws = np.empty(resamples)
+    for i in range(resamples):
+        chosen = rng.integers(n, size=n)
+        draws[i] = totals[chosen].sum() / sizes[chosen].sum()
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
 def simulated_coverage(
     seeds: int, interval: Callable[[Vector], Interval | None], *, trials: int, seed: int = 0
 ) -> float:

@@ -66,7 +66,7 @@ def plan_lines(plan: Plan) -> list[str]:
     seeds, tasks = plan.study.seeds, ", ".join(task.name for task in plan.tasks)
     runs = sum(cell.kind == "train" for cell in plan.cells)
     lines = [
-        f"{runs} runs ({len(plan.methods)} methods x {len(plan.arms)} arms x {len(seeds)} seeds) and "
+        f"{runs} runs (methods: {len(plan.methods)}, arms: {len(plan.arms)}, seeds: {len(seeds)}) and "
         f"{len(plan.cells) - runs} evaluations of random weights",
         f"tasks: {tasks}",
     ]

@@ -93,10 +93,11 @@ def coverage_text(c: Comparison) -> str:
 
 
 def _signs(c: Comparison) -> str:
-    up = sum(d > 0 for d in c.differences)
-    if up == c.n or up == 0:
-        way = "positive" if up else "zero or negative"
-        return f"All {c.n} differences are {way}." if c.n > 1 else ""
+    up, down = (sum(d > 0 for d in c.differences), sum(d < 0 for d in c.differences))
+    if c.n == 1:
+        return ""
+    if c.n in (up, down):
+        return f"All {c.n} differences are {'positive' if up else 'negative'}."
     return f"{up} of {c.n} differences are positive."
 
 

@@ -25,18 +25,22 @@ FAILURE = "failure"
 DIFFERENCE = "uncommitted.diff"
 BOARD = "tensorboard"
 
-# What a run leaves; anything else in the folder is not ours.
+# What a run leaves; anything else in the folder is not ours. The recipe comes first and goes last: where it
+# is missing, no run of ours has begun.
 OURS = (
-    RECIPE, RESOLVED, ENVIRONMENT, PROVENANCE, EXPOSURE, METRICS, CHECKPOINTS, FINISHED, FAILURE, DIFFERENCE,
-    BOARD, "encoder.json", "encoder.safetensors",
+    RESOLVED, ENVIRONMENT, PROVENANCE, EXPOSURE, METRICS, CHECKPOINTS, FINISHED, FAILURE, DIFFERENCE,
+    BOARD, "encoder.json", "encoder.safetensors", RECIPE,
 )  # fmt: skip
 
 
-def refuse_if_used(out: Path) -> None:
-    """Raises: UserError if a run lies in `out`, which only `--resume` may touch."""
-    if any((out / name).exists() for name in OURS):
+def refuse_if_used(out: Path, *, resume: bool) -> None:
+    """Raises: UserError if `out` holds a run that is not to be resumed, or what looks like part of one."""
+    begun = (out / RECIPE).exists()
+    if not begun and any((out / name).exists() for name in OURS):
+        raise UserError("output folder", "in use by other things", str(out), "choose another --out")
+    if begun and not resume:
         remedy = "add --resume to go on with it, or choose another --out"
-        raise UserError("--out", "is in use by a run: output folder in use", str(out), remedy)
+        raise UserError("output folder", "in use by a run", str(out), remedy)
 
 
 def refuse_other_recipe(out: Path, recipe: PretrainRecipe) -> None:

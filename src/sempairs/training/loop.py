@@ -95,7 +95,10 @@ class Trainer:
         pixels = tuple(crop.pixels.contiguous(memory_format=self.layout) for crop in views.crops)
         roles = tuple((crop.member, crop.kind) for crop in views.crops)
         loss, logs, embeddings = self._module(pixels, roles, views.pair_id, views.meaning)
-        numbers = {"loss": float(loss.detach()), **{name: float(value) for name, value in logs.items()}}
+        scalars = {"loss": loss.detach(), **logs}
+        # One look at the device for all of them.
+        values = torch.stack([value.float().reshape(()) for value in scalars.values()]).tolist()
+        numbers: Log = dict(zip(scalars, values, strict=True))
         if not math.isfinite(numbers["loss"]):
             raise NonFiniteLossError(step, batch, views, "loss", numbers["loss"])
         self._optimiser.zero_grad(set_to_none=True)

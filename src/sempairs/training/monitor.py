@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sempairs import keyed
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import Encoder, embed
+from sempairs.errors import UserError
 from sempairs.metrics import feature_std, knn_accuracy, rankme
 from sempairs.training.data import Rows, TrainingData
 from sempairs.training.recipe import MonitorConfig, SpeedConfig
@@ -65,6 +66,7 @@ class Monitor:
         feature_std: see `relative_std`; about 1 when the features fill the sphere, 0 when collapsed (Chen and
         He 2021, arXiv:2011.10566, section 4.1).
         rankme: Garrido et al. 2023, arXiv:2210.02885, Eq. 1.
+        Raises: UserError for features that are not finite.
         """
         images = self.images
         health = self._features(encoder, images.health)
@@ -94,12 +96,18 @@ class Monitor:
 
     def _features(self, encoder: Encoder, rows: Rows) -> NDArray[np.float32]:
         pieces = (self.maker.clean(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH))
-        return embed(
+        features = embed(
             encoder,
             pieces,
             precision="bf16" if self.speed.precision == "bf16-mixed" else "float32",
             channels_last=self.speed.channels_last,
         )
+        if not np.isfinite(features).all():
+            remedy = "lower the learning rate or set clip"
+            raise UserError(
+                "features", "must be finite, but the last step made some that are not", remedy=remedy
+            )
+        return features
 
 
 def relative_std(features: NDArray[np.float32]) -> float:

@@ -89,7 +89,7 @@ class MonitorConfig(Config):
     # Images of each side of the kNN probe, drawn by key.
     images: Annotated[int, Field(ge=2)] = 2000
     # Collapse is announced below this share of 1/sqrt(width), the std of features that fill the sphere.
-    collapse_below: Fraction = 0.1
+    collapse_below: Fraction = 0.05
     tensorboard: bool = True
 
 

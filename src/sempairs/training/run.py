@@ -83,14 +83,12 @@ def pretrain(
         done = folder.finished(target)
         if done is not None:
             return _summary(target, done, already_finished=True)
-    if not resume:
-        folder.refuse_if_used(target)
+    folder.refuse_if_used(target, resume=resume)
     # Everything that can be wrong with the recipe shows here, before the folder is touched.
     with _threads(recipe.speed.threads):
         run = _Run(recipe, target, pixel_cache)
         with folder_lock(target), disk_full_is_told(target):
-            if not resume:
-                folder.refuse_if_used(target)
+            folder.refuse_if_used(target, resume=resume)
             return run.execute()
 
 
@@ -145,7 +143,6 @@ class _Run:
 
     def _resume(self) -> int | None:
         """The step to go on from; None for a start."""
-        self.out.mkdir(parents=True, exist_ok=True)
         found = find_checkpoint(self.out / folder.CHECKPOINTS)
         folder.clean(self.out, afresh=found.checkpoint is None)
         if found.checkpoint is None:
@@ -179,6 +176,7 @@ class _Run:
         write_json(self.out / folder.PROVENANCE, record)
         provenance.write_exposure(self.out / folder.EXPOSURE, self.data)
         difference = provenance.uncommitted() if machine["code"]["dirty"] else ""
+        folder.remove(self.out / folder.DIFFERENCE)
         if difference:
             (self.out / folder.DIFFERENCE).write_text(difference, encoding="utf-8")
         if self.data.unreadable:

@@ -21,19 +21,18 @@ def luma(planes: Tensor) -> Tensor:
 
 
 def blend_(planes: Tensor, factor: Tensor, of_gray: Tensor, of_mean: Tensor) -> Tensor:
-    """In place: clamp(factor * x + of_gray * gray + of_mean * mean(gray)), parameters (B,).
+    """In place: clamp(factor * x + of_gray * gray + of_mean * mean(gray)), parameters (B, 1, 1).
 
     Brightness, contrast and saturation are the three cases (f, 0, 0), (f, 0, 1 - f), (f, 1 - f, 0), so images
     that have each their own order of the three go through the same products without a branch.
     """
     gray = luma(planes)
-    offset = of_mean * gray.mean(dim=(1, 2))
-    gray.mul_(of_gray[:, None, None]).add_(offset[:, None, None])
-    return planes.mul_(factor[:, None, None]).add_(gray).clamp_(0.0, 1.0)
+    offset = gray.mean(dim=(1, 2), keepdim=True).mul_(of_mean)
+    return torch.addcmul(gray.mul_(of_gray).add_(offset), planes, factor, out=planes).clamp_(0.0, 1.0)
 
 
 def shift_hue_(planes: Tensor, shift: Tensor) -> Tensor:
-    """In place: rotates the hue by `shift` (B,) turns, in [-0.5, 0.5]; value and saturation stay.
+    """In place: rotates the hue by `shift` (B, 1, 1) turns in [-0.5, 0.5]; value and saturation stay.
 
     With M, m the largest and smallest channel, C = M - m and the hue H in [0, 6) sextants, the usual cases
     are one line: H - 3 = copysign(2 + (R - G - B + m) / C, B - G). Back again each channel is m + C * w with
@@ -41,20 +40,21 @@ def shift_hue_(planes: Tensor, shift: Tensor) -> Tensor:
     H - 3 brought into [-3, 3]. Where C = 0 the hue means nothing and drops out.
     """
     red, green, blue = planes[0], planes[1], planes[2]
-    low = torch.minimum(red, green)
+    low, high = torch.minimum(red, green), torch.maximum(red, green)
     torch.minimum(low, blue, out=low)
-    chroma = torch.maximum(red, green)
-    torch.maximum(chroma, blue, out=chroma)
-    chroma.sub_(low)
-    side = blue - green
-    z = (red - green).sub_(blue).add_(low).div_(chroma.clamp(min=_TINY)).add_(2.0).copysign_(side)
-    z.add_(6.0 * shift[:, None, None])
-    z.sub_(torch.mul(z, 1.0 / 6.0, out=side).round_(), alpha=6.0)
-    wave = torch.abs(z, out=side).sub_(1.0).clamp_(0.0, 1.0)
-    torch.addcmul(low, chroma, wave, out=red)
+    torch.maximum(high, blue, out=high)
+    chroma = high - low
+    z, scratch = (red - green).sub_(blue).add_(low), chroma + _TINY
+    z.div_(scratch).add_(2.0)
+    z.copysign_(torch.sub(blue, green, out=scratch)).add_(6.0 * shift)
+    z.sub_(torch.mul(z, 1.0 / 6.0, out=scratch).round_(), alpha=6.0)
+    # clamp(t - 1, 0, 1) is clamp(t, 1, 2) - 1, and its last term can be taken out once for all pixels.
+    low.sub_(chroma)
+    high.add_(chroma)
+    torch.addcmul(low, chroma, torch.abs(z, out=scratch).clamp_(1.0, 2.0), out=red)
     for plane, offset in ((green, 1.0), (blue, -1.0)):
-        wave = torch.add(z, offset, out=side).abs_().neg_().add_(2.0).clamp_(0.0, 1.0)
-        torch.addcmul(low, chroma, wave, out=plane)
+        wave = torch.add(z, offset, out=scratch).abs_().clamp_(1.0, 2.0)
+        torch.addcmul(high, chroma, wave, value=-1.0, out=plane)
     return planes
 
 

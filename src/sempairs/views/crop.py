@@ -8,59 +8,86 @@ whose columns run backwards. Tolerance on the same boxes: 5e-7 on pixels in [0, 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 _FAR = 1e6  # a distance at which every triangle is zero
-_CACHED = 1 << 16  # pixels of the store in work at once, per core
+_AT_ONCE = 1 << 18  # pixels of the store in work on one core: few enough to stay near its cache
 
 
-def triangle_weights(start: Tensor, length: Tensor, flip: Tensor, *, size: int, out: int) -> Tensor:
-    """Weights (B, out, size) that resize `length` pixels from `start` on to `out` pixels; rows sum to 1.
+class Triangles(NamedTuple):
+    """How one axis of B images is resized: places of the input pixels (B, size) and centres of the output
+    pixels (B, out), both from the start of the box, and half-widths (B, 1, 1)."""
 
-    start, length: (B,) whole numbers as float32, the box inside [0, size); flip: (B,) bool, rows run
+    pixel: Tensor
+    centre: Tensor
+    support: Tensor
+
+    def part(self, rows: slice) -> Triangles:
+        return Triangles(self.pixel[rows], self.centre[rows], self.support[rows])
+
+    def weights(self) -> Tensor:
+        """Weights (B, size, out); columns sum to 1."""
+        weights = (self.centre[:, None, :] - self.pixel[:, :, None]).abs_()
+        torch.sub(self.support, weights, out=weights).relu_()
+        return weights.mul_(weights.sum(dim=1, keepdim=True).reciprocal_())
+
+
+def triangles(start: Tensor, length: Tensor, flip: Tensor, *, size: int, out: int) -> Triangles:
+    """Triangles that resize `length` pixels from `start` on, of `size`, to `out` pixels.
+
+    start, length: (B,) whole numbers as float32, the box inside [0, size); flip: (B,) bool, the output runs
     backwards.
     """
-    # Distances are taken as torchvision takes them, from the box's own origin in float32: the differences are
-    # then exact, and the weights equal to the last bits.
+    # Taken as torchvision takes them, from the box's own origin in float32: the distances are then exact, and
+    # the weights equal to the last bits.
     pixel = torch.arange(size, dtype=torch.float32, device=start.device) - start[:, None]
     inside = (pixel >= 0) & (pixel < length[:, None])
-    pixel = torch.where(inside, pixel + 0.5, _FAR)
     scale = (length / out)[:, None]
     index = torch.arange(out, dtype=torch.float32, device=start.device) + 0.5
     centre = torch.where(flip[:, None], scale * index.flip(0), scale * index)
-    support = scale.clamp(min=1.0)[:, :, None]
-    # -max(0, support - distance), without branches; the sign goes out with the sum.
-    weights = pixel[:, None, :] - centre[:, :, None]
-    weights.abs_()
-    torch.minimum(weights, support, out=weights)
-    weights.sub_(support)
-    return weights.mul_(weights.sum(dim=2, keepdim=True).reciprocal_())
+    return Triangles(torch.where(inside, pixel + 0.5, _FAR), centre, scale.clamp(min=1.0)[:, :, None])
+
+
+def box_triangles(box: Tensor, flip: Tensor, *, size: int, out: int) -> tuple[Triangles, Triangles]:
+    """Those of rows and of columns for boxes (B, 4) float32 of whole numbers: top, left, height, width.
+
+    flip: (B,) bool, left and right change places.
+    """
+    down = triangles(box[:, 0], box[:, 2], torch.zeros_like(flip), size=size, out=out)
+    return down, triangles(box[:, 1], box[:, 3], flip, size=size, out=out)
+
+
+def resized(images: Tensor, down: Triangles, across: Triangles) -> Tensor:
+    """Images (B, C, S, S) uint8 resized each in its own way; planes (C, B, out, out) float32 in [0, 1].
+
+    Of four channels the last is alpha, and colours come out multiplied by it. The planes of one channel lie
+    together, the form in which colours are worked on fastest.
+    """
+    batch, channels, size, _ = images.shape
+    out = down.centre.shape[1]
+    planes = torch.empty(channels, batch, out, out, device=images.device)
+    step = batch
+    if images.device.type == "cpu":
+        step = max(1, _AT_ONCE // (size * size) * torch.get_num_threads())
+    for first in range(0, batch, step):
+        rows = slice(first, first + step)
+        pixels = images[rows].float()
+        if channels == 4:
+            pixels[:, :3] *= pixels[:, 3:] / 255.0
+        narrow = torch.bmm(pixels.view(-1, channels * size, size), across.part(rows).weights())
+        narrow = narrow.view(-1, channels, size, out)
+        heights = down.part(rows).weights().transpose(1, 2)
+        for channel in range(channels):
+            torch.bmm(heights, narrow[:, channel], out=planes[channel, rows])
+    return planes.mul_(1.0 / 255.0)
 
 
 def resized_crop(images: Tensor, box: Tensor, flip: Tensor, out: int) -> Tensor:
-    """Crops, resizes and flips each image by its own box; planes (C, B, out, out) float32 in [0, 1].
+    """Crops, flips and resizes images (B, C, S, S) uint8; planes (C, B, out, out) as `resized` gives them.
 
-    images: (B, C, S, S) uint8; of four channels the last is alpha, and colours come out multiplied by it.
-    box: (B, 4) float32 holding whole numbers top, left, height, width; flip: (B,) bool.
-    The planes of one channel lie together, the form in which colours are worked on fastest.
+    box: (B, 4) top, left, height, width in pixels; flip: (B,) bool.
     """
-    batch, channels, size, _ = images.shape
-    # Both axes stacked, to build all weights in one go; only columns are ever flipped.
-    start, length = box[:, :2].T.reshape(-1), box[:, 2:].T.reshape(-1)
-    backwards = torch.cat([torch.zeros_like(flip), flip])
-    down, across = triangle_weights(start, length, backwards, size=size, out=out).view(2, batch, out, size)
-    planes = torch.empty(channels, batch, out, out, device=images.device)
-    step = batch
-    if images.device.type == "cpu":  # so many at once that their float32 form stays in the cache
-        step = max(1, _CACHED // (size * size) * torch.get_num_threads())
-    for first in range(0, batch, step):
-        part = slice(first, first + step)
-        pixels = images[part].float()
-        if channels == 4:
-            pixels[:, :3] *= pixels[:, 3:] / 255.0
-        narrow = torch.bmm(pixels.view(-1, channels * size, size), across[part].transpose(1, 2))
-        narrow = narrow.view(-1, channels, size, out)
-        for channel in range(channels):
-            torch.bmm(down[part], narrow[:, channel], out=planes[channel, part])
-    return planes.div_(255.0)
+    return resized(images, *box_triangles(box.float(), flip, size=images.shape[-1], out=out))

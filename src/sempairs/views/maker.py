@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ from sempairs.views.store import PixelStore, on_white
 
 Int = NDArray[np.int64]
 
-# Pixels of output worked on at once: what stays in the cache of a core, or what fills an accelerator.
-_CORE_PIXELS, _DEVICE_PIXELS = 1 << 16, 1 << 24
+# Pixels of output worked on at once: near the cache of a core, or enough to fill an accelerator.
+_CORE_PIXELS, _DEVICE_PIXELS = 1 << 17, 1 << 24
 # Positions of hue in a view's chain of four; then two groups that have none.
 _NO_HUE, _NO_JITTER = 4, 5
 
@@ -44,7 +45,7 @@ class ViewMaker:
         self._recipe = config.resolved()
         self._store = store.on_white() if config.background == "white" else store
         self._mean = torch.tensor(config.mean, device=self.device)[:, None, None, None]
-        self._std = torch.tensor(config.std, device=self.device)[:, None, None, None]
+        self._inverse_std = (1.0 / torch.tensor(config.std, device=self.device))[:, None, None, None]
 
     def make(
         self, epoch: int, anchor: ArrayLike, partner: ArrayLike, occurrence: ArrayLike, meaning: ArrayLike
@@ -63,15 +64,13 @@ class ViewMaker:
     def clean(self, rows: ArrayLike) -> Tensor:
         """The images themselves, (B, 3, S, S) normalised: resized with antialiasing, on white."""
         chosen = np.asarray(rows).astype(np.int64)
-        size = self.config.size
-        out = torch.empty(len(chosen), 3, size, size, device=self.device)
-        side = self._store.size
+        out = torch.empty(len(chosen), 3, self.config.size, self.config.size, device=self.device)
+        whole = np.array([0, 0, self._store.size, self._store.size])
         with _exact(self.device):
-            for part in self._chunks(np.arange(len(chosen))):
-                box = torch.tensor([0.0, 0.0, side, side], device=self.device).expand(len(part), 4)
-                straight = torch.zeros(len(part), dtype=torch.bool, device=self.device)
+            for part in self._slices(0, len(chosen)):
                 images = on_white(self._store.take(chosen[part], self.device))
-                self._place(out, crop.resized_crop(images, box, straight, size), part)
+                box, flip = np.tile(whole, (len(images), 1)), np.zeros(len(images), dtype=bool)
+                out[part] = self._normalised(crop.resized(images, *self._axes(box, flip)))
         return out
 
     def parameters(self, epoch: int, occurrence: ArrayLike) -> ViewParameters:
@@ -85,68 +84,74 @@ class ViewMaker:
             background=self._store.channels == 4,
         )
 
-    def _render(self, rows: Int, parameters: ViewParameters) -> Tensor:
+    def _render(self, rows: Int, drawn: ViewParameters) -> Tensor:
         """Views (V, 3, S, S) of the store's images at `rows` (V,)."""
+        hue_at = np.argmax(drawn.order == HUE, axis=1)
+        if not self._recipe.jitter_strength[HUE]:
+            hue_at[:] = _NO_HUE
+        group = np.where(drawn.jitter, hue_at, _NO_JITTER)
+        order = np.lexsort((drawn.gray, group))
+        rows, group, drawn = rows[order], group[order], drawn.take(order)
         size = self.config.size
         out = torch.empty(len(rows), 3, size, size, device=self.device)
-        has_hue = self._recipe.jitter_strength[HUE] > 0
-        hue_at = np.argmax(parameters.order == HUE, axis=1) if has_hue else np.full(len(rows), _NO_HUE)
-        group = np.where(parameters.jitter, hue_at, _NO_JITTER)
-        order = np.lexsort((parameters.gray, group))
-        chains = _chains(parameters)
+        place = torch.from_numpy(order).to(self.device)
         with _exact(self.device):
-            for position in np.unique(group):
-                for part in self._chunks(order[group[order] == position]):
-                    planes = self._cropped(rows[part], parameters, part)
-                    if position != _NO_JITTER:
-                        self._jitter(planes, self._tensor(chains[:, part]), hue_at=int(position))
-                    self._finish(planes, parameters, part)
-                    self._place(out, planes, part)
+            axes = self._axes(drawn.box, drawn.flip)
+            chain = self._tensor(_chains(drawn))[:, :, None, None]
+            for start, stop in _runs(group):
+                for part in self._slices(start, stop):
+                    planes = crop.resized(
+                        self._store.take(rows[part], self.device), *(axis.part(part) for axis in axes)
+                    )
+                    if drawn.background is not None:
+                        planes = self._on_background(planes, drawn.background[part])
+                    self._jitter(planes, chain[:, part], hue_at=group[start])
+                    self._finish(planes, drawn, part)
+                    out[place[part]] = self._normalised(planes)
         return out
 
-    def _cropped(self, rows: Int, parameters: ViewParameters, part: Int) -> Tensor:
-        """Cropped, flipped and resized planes (3, B, S, S) in [0, 1], laid over their backgrounds."""
-        images = self._store.take(rows, self.device)
-        box, flip = self._tensor(parameters.box[part]), self._tensor(parameters.flip[part]) > 0
-        planes = crop.resized_crop(images, box, flip, self.config.size)
-        if parameters.background is None:
-            return planes
-        draws, texture = self._tensor(parameters.background[part]), self.config.background == "texture"
-        return background.composite(planes, background.backdrop(draws, self.config.size, texture=texture))
+    def _axes(self, box: Int, flip: NDArray[np.bool_]) -> tuple[crop.Triangles, crop.Triangles]:
+        of_flip = torch.from_numpy(flip).to(self.device)
+        return crop.box_triangles(self._tensor(box), of_flip, size=self._store.size, out=self.config.size)
+
+    def _on_background(self, planes: Tensor, draws: NDArray[np.float64]) -> Tensor:
+        texture = self.config.background == "texture"
+        behind = background.backdrop(self._tensor(draws), self.config.size, texture=texture)
+        return background.composite(planes, behind)
 
     def _jitter(self, planes: Tensor, chain: Tensor, *, hue_at: int) -> None:
-        """In place: three blends, the hue between them at `hue_at`. chain: (10, B), see `_chains`."""
+        """In place: three blends, the hue between them at `hue_at`. chain: (10, B, 1, 1), see `_chains`."""
+        if hue_at == _NO_JITTER:
+            return
         for step in range(4):
             if step == hue_at:
                 colour.shift_hue_(planes, chain[9])
             if step < 3:
                 colour.blend_(planes, *chain[3 * step : 3 * step + 3])
 
-    def _finish(self, planes: Tensor, parameters: ViewParameters, part: Int) -> None:
+    def _finish(self, planes: Tensor, drawn: ViewParameters, part: slice) -> None:
         """In place: gray, blur and solarise where drawn."""
-        grays = int(parameters.gray[part].sum())
+        grays = int(drawn.gray[part].sum())
         if grays:  # they come last in a part
-            colour.grayscale_(planes[:, len(part) - grays :])
-        blurred = np.flatnonzero(parameters.sigma[part])
+            colour.grayscale_(planes[:, -grays:])
+        blurred = np.flatnonzero(drawn.sigma[part])
         if len(blurred):
-            sigma, index = self._tensor(parameters.sigma[part[blurred]]), self._index(blurred)
+            index = torch.from_numpy(blurred).to(self.device)
+            sigma = self._tensor(drawn.sigma[part][blurred])
             planes[:, index] = blur.gaussian_blur(planes[:, index], sigma)
-        solarised = np.flatnonzero(parameters.solarise[part])
+        solarised = np.flatnonzero(drawn.solarise[part])
         if len(solarised):
-            index = self._index(solarised)
+            index = torch.from_numpy(solarised).to(self.device)
             planes[:, index] = colour.solarise_(planes[:, index])
 
-    def _place(self, out: Tensor, planes: Tensor, part: Int) -> None:
-        """Writes planes (3, B, S, S), normalised, to the images `part` of `out`."""
-        out[self._index(part)] = planes.sub_(self._mean).div_(self._std).transpose(0, 1)
+    def _normalised(self, planes: Tensor) -> Tensor:
+        """Planes (3, B, S, S), changed in place, as normalised images (B, 3, S, S)."""
+        return planes.sub_(self._mean).mul_(self._inverse_std).transpose(0, 1)
 
-    def _chunks(self, rows: Int) -> Iterator[Int]:
+    def _slices(self, start: int, stop: int) -> Iterator[slice]:
         pixels = _CORE_PIXELS * torch.get_num_threads() if self.device.type == "cpu" else _DEVICE_PIXELS
         step = max(8, pixels // max(self.config.size, self._store.size // 2) ** 2)
-        return (rows[start : start + step] for start in range(0, len(rows), step))
-
-    def _index(self, rows: Int) -> Tensor:
-        return torch.from_numpy(rows).to(self.device)
+        return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
 
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
@@ -159,6 +164,12 @@ def _chains(parameters: ViewParameters) -> NDArray[np.float64]:
     rest = 1.0 - factors
     blends = np.stack([factors, rest * (kinds == SATURATION), rest * (kinds == CONTRAST)], axis=2)
     return np.concatenate([blends.reshape(-1, 9), parameters.factors[:, HUE:]], axis=1).T
+
+
+def _runs(group: Int) -> Iterator[tuple[int, int]]:
+    """Start and end of each run of equal values."""
+    edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]
+    return pairwise(edges) if len(group) else iter(())
 
 
 @contextmanager

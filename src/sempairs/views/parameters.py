@@ -7,8 +7,9 @@ its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,12 @@ class ViewParameters:
     sigma: Float
     solarise: Bool
     background: Float | None
+
+    def take(self, rows: Int) -> ViewParameters:
+        """Those of the views at `rows`, in that order."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        taken: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values}
+        return ViewParameters(**taken)
 
 
 def draw_parameters(

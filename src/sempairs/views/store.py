@@ -1,7 +1,7 @@
 """The pixel store: every image of a catalogue as bytes of one size, ready to be cropped in batches.
 
-An image is resized with antialiasing (Pillow's triangle filter, colours weighted by alpha) so that its shorter
-side fits, and cut to its centre; of a square image nothing is lost.
+An image is resized with antialiasing (Pillow's triangle filter, colours weighted by alpha) so that its
+shorter side fits, and cut to its centre; of a square image nothing is lost.
 On disk a store is one file: a header of `_HEADER` bytes (a tag, then JSON), then the pixels, memory-mapped.
 """
 
@@ -73,6 +73,7 @@ class PixelStore:
         A store at `path` is replaced, whole or not at all.
         Raises: UserError naming the first image that cannot be read, or why the file cannot be written.
         """
+        assert channels in (None, 3, 4)
         if size < 1 or len(catalog) == 0:
             got = f"{len(catalog)} images of {size} pixels"
             raise UserError("pixel store", "needs at least one image and one pixel", got)

@@ -1,0 +1,49 @@
+"""`sempairs doctor`: what this machine has, and what works without further ado."""
+
+from __future__ import annotations
+
+import typer
+
+
+def doctor() -> None:
+    """Check the installation: versions, devices, extras and the bundled data. Status 1 if something fails."""
+    import platform
+    import shutil
+    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
+
+    import torch
+
+    from sempairs import __version__
+    from sempairs.catalog.sources.release import bundled_release
+    from sempairs.errors import UserError
+    from sempairs.release import verify_release
+
+    def line(what: str, state: str) -> None:
+        typer.echo(f"{what:<18} {state}")
+
+    line("sempairs", f"{__version__}, Python {platform.python_version()}, {platform.machine()}")
+    for package in ("torch", "torchvision", "timm", "lightning-fabric", "pyarrow"):
+        try:
+            line(package, version(package))
+        except PackageNotFoundError:
+            line(package, "absent as a package of its own")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    line("devices", ", ".join([f"CPU with {torch.get_num_threads()} threads", *gpus]))
+    compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+    line("compiler", compiler or "none: speed.compile runs without compiling")
+    for module, extra, use in (
+        ("resvg_py", "build-data", "building emoji-pairs"),
+        ("lightly", "bench", "comparisons"),
+        ("kornia", "bench", "comparisons"),
+    ):
+        line(module, "there" if find_spec(module) else f"absent: pip install 'sempairs[{extra}]' for {use}")
+    try:
+        release = bundled_release()
+        problems = verify_release(release)
+    except UserError as error:
+        line("emoji-pairs", str(error))
+        raise typer.Exit(1) from None
+    line("emoji-pairs", f"{len(problems)} problems" if problems else f"sound, {release}")
+    if problems:
+        raise typer.Exit(1)
