@@ -7,7 +7,7 @@ import pytest
 
 from sempairs.study.analysis import FLOOR
 from sempairs.study.certificate import PairCheck
-from sempairs.study.report import gather
+from sempairs.study.gathered import gather
 
 from .conftest import TASKS
 

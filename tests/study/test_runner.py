@@ -18,9 +18,9 @@ from sempairs.errors import UserError
 from sempairs.files import folder_lock, read_json
 from sempairs.study.cell import one_line, run_cell
 from sempairs.study.folder import Outcome, read_outcome, write_outcome
+from sempairs.study.gathered import gather
 from sempairs.study.plan import freeze, load_plan
 from sempairs.study.recipe import StudyRecipe
-from sempairs.study.report import gather
 from sempairs.study.runner import run_study
 
 from .conftest import study_recipe, synthetic_plan, toy_list, toy_study

@@ -1,7 +1,7 @@
 """The controlled study: arms that differ in one thing, several seeds, one primary test, one report.
 
 recipe.py what is asked; plan.py every cell, frozen before anything runs; runner.py and cell.py one process
-a cell; certificate.py what was matched; statistics.py, analysis.py and verdict.py what can be claimed;
+a cell; certificate.py what was matched; statistics.py, analysis.py and verdict.py what can be claimed; gathered.py all of it read from a folder;
 report.py, summary.py, page.py, figures.py and templates/ how it is shown. Names load when first used.
 """
 
@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sempairs.study.gathered import Gathered, gather
     from sempairs.study.plan import Plan, make_plan
     from sempairs.study.recipe import StudyRecipe, load_study
-    from sempairs.study.report import Gathered, gather, write_report
+    from sempairs.study.report import write_report
     from sempairs.study.runner import run_study
 
 __all__ = [
@@ -28,10 +29,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "Gathered": "report",
+    "Gathered": "gathered",
     "Plan": "plan",
     "StudyRecipe": "recipe",
-    "gather": "report",
+    "gather": "gathered",
     "load_study": "recipe",
     "make_plan": "plan",
     "run_study": "runner",

@@ -25,7 +25,7 @@ from sempairs.study.verdict import p_text, points
 
 if TYPE_CHECKING:
     from sempairs.evaluation.records import Result
-    from sempairs.study.report import Gathered
+    from sempairs.study.gathered import Gathered
 
 BADGES = {
     "gain": "Gain",

@@ -25,9 +25,10 @@ from sempairs.study.folder import (
     read_outcome,
     write_outcome,
 )
+from sempairs.study.gathered import Gathered
 from sempairs.study.plan import Cell, Plan, check_out, freeze, make_plan
 from sempairs.study.recipe import StudyRecipe
-from sempairs.study.report import Gathered, write_report
+from sempairs.study.report import write_report
 
 POLL = 0.5  # seconds between looks at the running cells
 GRACE = 10.0  # seconds a cell gets to end after being told to
