@@ -50,7 +50,7 @@ def save_encoder(
     The JSON is written last and names the weights' hash, so a crash in between is noticed on loading.
     Raises: UserError if `config` is not the one the encoder was built from.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if _same_network(config) != _same_network(encoder.config):
         raise UserError("encoder.config", "must be the one the encoder was built from", config.arch)
@@ -59,7 +59,8 @@ def save_encoder(
         key: value.detach().to("cpu").contiguous() for key, value in encoder.model.state_dict().items()
     }
     with atomic_write(target / WEIGHTS) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt", "sempairs": __version__})
+        # One key: with several, their order and so the file's bytes would differ from process to process.
+        temporary.write_bytes(save(weights, metadata={"format": "pt"}))
     spec = {
         "format": FORMAT,
         "sempairs": __version__,

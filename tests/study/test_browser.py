@@ -1,0 +1,55 @@
+"""The report in a real browser: it shows something, and fits a narrow screen."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempairs.study.report import REPORT, write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the chromium browser")
+
+
+def _browse(tmp_path, *arguments):
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture
+def report(make_study):
+    study, _ = make_study(lambda method, arm, seed, task: 2.0 + seed if arm == "semantic" else 0.0)
+    write_report(study)
+    return study / REPORT
+
+
+@pytest.mark.parametrize("width", [420, 1400])
+def test_the_page_fits_the_window(report, tmp_path, width):
+    probe = tmp_path / "probe.html"
+    script = "<script>document.title = 'width ' + document.documentElement.scrollWidth</script></body>"
+    probe.write_text(report.read_text().replace("</body>", script))
+    page = _browse(tmp_path, f"--window-size={width},900", "--dump-dom", probe.as_uri())
+    found = re.search(r"<title>width (\d+)</title>", page)
+    assert found is not None
+    assert int(found[1]) <= max(width, 500)  # some builds open no narrower window
+
+
+def test_the_page_is_drawn(report, tmp_path):
+    picture = tmp_path / "page.png"
+    _browse(tmp_path, "--window-size=1200,1600", f"--screenshot={picture}", report.as_uri())
+    pixels = np.asarray(Image.open(picture).convert("L"))
+    assert pixels.shape == (1600, 1200)
+    # Text and figures on a light ground, in every quarter of what is seen first.
+    for quarter in np.array_split(pixels, 4):
+        assert quarter.min() < 120 < 230 < quarter.max()
