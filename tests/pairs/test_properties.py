@@ -240,6 +240,22 @@ def test_an_epoch_is_a_function_of_draw_seed_and_number(
     assert other.epoch(0).occurrence.tolist() == plan.epoch(0).occurrence.tolist()
 
 
+def test_a_saved_pool_draws_alike_whatever_else_the_catalogue_holds() -> None:
+    # The picture f1 is first met in an image without a category: in the catalogue, but not in the pool.
+    files = ["f0", "f1", "f2", "f1", "f0"]
+    categories = [None, None, "a/x", "a/x", "a/y"]
+    labels = zip("01234", files, categories, strict=True)
+    blank: Row = {"concept": None, "domain": None, "split": "train", "pixel_hash": None}
+    rows: list[Row] = [{"image_id": i, "file_hash": f, "category": c, **blank} for i, f, c in labels]
+    plan = planned(rows, 2, relation="sibling", mode="redrawn")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "pairs"
+        save_with_baselines(folder, plan.catalog, PairsConfig(relation="sibling", mode="redrawn"))
+        again = planned(rows, 2, relation="listed", mode="redrawn", file=str(folder))
+        for e in range(20):
+            assert again.epoch(e).partner.tolist() == plan.epoch(e).partner.tolist()
+
+
 @settings(several, max_examples=30)
 @given(catalogs, configs, st.sampled_from([{}, {"mixed": 0.5}, {"corrupted": 0.5}]))
 def test_a_saved_set_opens_equal_and_trains_alike(rows: list[Row], config: Row, change: Row) -> None:

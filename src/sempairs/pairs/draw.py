@@ -29,8 +29,12 @@ class GroupDraws:
 
     def __init__(self, group: Int, block: Int, picture: Int) -> None:
         member = np.flatnonzero(group >= 0)
-        order = member[np.lexsort((picture[member], block[member], group[member]))]
-        g, b, p = group[order], block[order], picture[order]
+        # A picture is known by its first item within the group: images outside must not change the order.
+        alike = member[np.lexsort((picture[member], group[member]))]
+        known = np.full(len(group), -1, dtype=np.int64)
+        known[alike] = alike[runs(group[alike], picture[alike])[0]]
+        order = member[np.lexsort((known[member], block[member], group[member]))]
+        g, b, p = group[order], block[order], known[order]
         self._order = order
         self._place = np.full(len(group), -1, dtype=np.int64)
         self._place[order] = np.arange(len(order))
