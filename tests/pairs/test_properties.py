@@ -240,17 +240,24 @@ def test_an_epoch_is_a_function_of_draw_seed_and_number(
     assert other.epoch(0).occurrence.tolist() == plan.epoch(0).occurrence.tolist()
 
 
-def test_a_saved_pool_draws_alike_whatever_else_the_catalogue_holds() -> None:
+@pytest.mark.parametrize(
+    ("relation", "files", "categories"),
+    [
+        ("sibling", "f0 f1 f2 f1 f0", [None, None, "a/x", "a/x", "a/y"]),
+        ("same_category", "f0 f1 f2 f1 f3", [None, None, "a/x", "a/x", "a/x"]),
+    ],
+)
+def test_a_saved_pool_draws_alike_whatever_else_the_catalogue_holds(
+    relation: str, files: str, categories: list[str | None]
+) -> None:
     # The picture f1 is first met in an image without a category: in the catalogue, but not in the pool.
-    files = ["f0", "f1", "f2", "f1", "f0"]
-    categories = [None, None, "a/x", "a/x", "a/y"]
-    labels = zip("01234", files, categories, strict=True)
+    labels = zip("01234", files.split(), categories, strict=True)
     blank: Row = {"concept": None, "domain": None, "split": "train", "pixel_hash": None}
     rows: list[Row] = [{"image_id": i, "file_hash": f, "category": c, **blank} for i, f, c in labels]
-    plan = planned(rows, 2, relation="sibling", mode="redrawn")
+    plan = planned(rows, 2, relation=relation, mode="redrawn")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "pairs"
-        save_with_baselines(folder, plan.catalog, PairsConfig(relation="sibling", mode="redrawn"))
+        save_with_baselines(folder, plan.catalog, PairsConfig(relation=relation, mode="redrawn"))
         again = planned(rows, 2, relation="listed", mode="redrawn", file=str(folder))
         for e in range(20):
             assert again.epoch(e).partner.tolist() == plan.epoch(e).partner.tolist()

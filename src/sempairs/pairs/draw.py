@@ -22,9 +22,9 @@ class Draws(Protocol):
 class GroupDraws:
     """Partners by rule: the same group, another block and another picture.
 
-    group, block, picture: (n,) numbers; an item with group -1 has no partner. Nothing is listed: items are
-    sorted by group, block and picture, and the k-th valid partner is found by stepping over what is left out,
-    in memory O(n) and time O(log n) a draw.
+    group, block, picture: (n,) numbers; an item with group -1 has no partner. `block` may be `picture` itself.
+    Nothing is listed: items are sorted by group, block and picture, and the k-th valid partner is found by
+    stepping over what is left out, in memory O(n) and time O(log n) a draw.
     """
 
     def __init__(self, group: Int, block: Int, picture: Int) -> None:
@@ -33,6 +33,8 @@ class GroupDraws:
         alike = member[np.lexsort((picture[member], group[member]))]
         known = np.full(len(group), -1, dtype=np.int64)
         known[alike] = alike[runs(group[alike], picture[alike])[0]]
+        if block is picture:
+            block = known
         order = member[np.lexsort((known[member], block[member], group[member]))]
         g, b, p = group[order], block[order], known[order]
         self._order = order
