@@ -22,7 +22,7 @@ class Draws(Protocol):
 class GroupDraws:
     """Partners by rule: the same group, another block and another picture.
 
-    group, block, picture: (n,) numbers; an item with group -1 has no partner. `block` may be `picture` itself.
+    group, block, picture: (n,) numbers; an item with group -1 has no partner. `block` may be `picture`.
     Nothing is listed: items are sorted by group, block and picture, and the k-th valid partner is found by
     stepping over what is left out, in memory O(n) and time O(log n) a draw.
     """
