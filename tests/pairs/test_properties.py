@@ -240,6 +240,24 @@ def test_an_epoch_is_a_function_of_draw_seed_and_number(
     assert other.epoch(0).occurrence.tolist() == plan.epoch(0).occurrence.tolist()
 
 
+def test_one_picture_by_way_of_an_image_outside_the_pool() -> None:
+    blank: Row = {"concept": None, "domain": None, "split": "train"}
+    seen = [(None, "p0", "f0"), ("a/x", None, "f0"), ("a/x", None, "f2"), ("a/x", "p0", "f1")]
+    rows: list[Row] = [
+        {"image_id": str(i), "category": c, "pixel_hash": p, "file_hash": f, **blank}
+        for i, (c, p, f) in enumerate(seen)
+    ]
+    config = PairsConfig(relation="same_category", mode="redrawn")
+    plan = planned(rows, 2, relation="same_category", mode="redrawn")
+    with tempfile.TemporaryDirectory() as place:
+        save_with_baselines(Path(place) / "pairs", plan.catalog, config)
+        again = planned(rows, 2, relation="listed", mode="redrawn", file=str(Path(place) / "pairs"))
+        for e in range(20):
+            drawn = again.epoch(e)
+            assert {1, 3} not in [{a, b} for a, b in zip(drawn.anchor, drawn.partner, strict=True)]
+            assert drawn.partner.tolist() == plan.epoch(e).partner.tolist()
+
+
 @pytest.mark.parametrize(
     ("relation", "files", "categories"),
     [

@@ -68,6 +68,8 @@ class ImageIndex:
     """A catalogue seen in the order of its ids. "Item" i is the image with the i-th smallest id."""
 
     catalog: Catalog
+    known_picture: Int | None = None
+    """`picture`, (n,), where more is known than this catalogue tells: see `restricted`."""
 
     def __len__(self) -> int:
         return len(self.catalog)
@@ -92,8 +94,10 @@ class ImageIndex:
         return place[rows]
 
     def restricted(self, items: Int) -> ImageIndex:
-        """The index of some of the images only."""
-        return ImageIndex(self.catalog.select(self.rows[items]))
+        """The index of some of the images only. Two that are one picture by way of a third stay one."""
+        items = np.sort(items)
+        _, first, inverse = np.unique(self.picture[items], return_index=True, return_inverse=True)
+        return ImageIndex(self.catalog.select(self.rows[items]), first[inverse])
 
     def labels(self, column: str) -> Labels:
         """The values of a column (of any type, read as text) as labels of the items."""
@@ -118,6 +122,8 @@ class ImageIndex:
     @cached_property
     def picture(self) -> Int:
         """A number for each item, equal where two images are the same picture: by pixels or by file."""
+        if self.known_picture is not None:
+            return self.known_picture
         return components(len(self), self.labels("file_hash").codes, self.labels("pixel_hash").codes)
 
 
