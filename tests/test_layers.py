@@ -12,7 +12,7 @@ import pytest
 import sempairs
 
 PACKAGE = Path(sempairs.__file__).parent
-LEAVES = ("__init__", "errors", "registry", "files", "keyed", "config", "progress", "metrics")
+LEAVES = ("__init__", "errors", "registry", "files", "keyed", "config", "progress", "embeddings", "metrics")
 STAGES = (
     "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",
     "study", "cli",

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sempairs.catalog.sources import open_source
+from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
 from sempairs.evaluation.features import SETTINGS, Precision, compute_features
 from sempairs.evaluation.target import open_target
-from sempairs.files import atomic_write
-
-COLUMN = "features"
 
 
 def export_features(
@@ -29,8 +27,6 @@ def export_features(
     settings. Raises: UserError for names and paths that do not hold, and an image that cannot be read.
     """
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from sempairs import __version__
 
@@ -46,19 +42,14 @@ def export_features(
         catalog = catalog.select(np.asarray(chosen))
     features = compute_features(target, source, catalog, precision=precision, device=device)
     rows, width = features.shape
-    values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), width)
     about = {
         "encoder": target.spec.weight_hash,
         "data": catalog.content_hash(),
         "source": source.spec,
         "precision": precision,
         "sempairs": __version__,
-        **{key: str(value) for key, value in SETTINGS.items()},
+        **SETTINGS,
     }
-    table = pa.table({name: catalog.table.column(name) for name in ("image_id", "file_hash")})
-    table = table.append_column(COLUMN, values).replace_schema_metadata(
-        {f"sempairs.{key}": str(value) for key, value in about.items()}
-    )
-    with atomic_write(out) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    ids, hashes = (tuple(map(str, catalog.column(name))) for name in ("image_id", "file_hash"))
+    Embeddings(ids, hashes, features, {key: str(value) for key, value in about.items()}).save(out)
     return rows, width
