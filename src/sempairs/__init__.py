@@ -15,7 +15,7 @@ _STAGES = {
     "catalog.splits": ("assign_splits",),
     "catalog.table": ("Catalog",),
     "config": ("load_config",),
-    "encoders": ("EncoderConfig", "build_encoder", "embed", "load_encoder", "save_encoder"),
+    "encoders": ("EncoderConfig", "build_encoder", "embed", "import_encoder", "load_encoder", "save_encoder"),
     "errors": ("UserError",),
     "evaluation": ("EvaluationConfig", "Result", "evaluate", "evaluate_random", "read_results"),
     "methods": ("METHODS", "build_method"),

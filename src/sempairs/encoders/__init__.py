@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sempairs.encoders.build import Encoder, build_encoder
     from sempairs.encoders.features import embed
     from sempairs.encoders.files import EncoderSpec, LoadedEncoder, load_encoder, save_encoder
+    from sempairs.encoders.foreign import import_encoder
     from sempairs.encoders.weights import weight_hash
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LoadedEncoder",
     "build_encoder",
     "embed",
+    "import_encoder",
     "load_encoder",
     "save_encoder",
     "weight_hash",
@@ -29,6 +31,7 @@ _HOME = {
     "Encoder": "build",
     "build_encoder": "build",
     "embed": "features",
+    "import_encoder": "foreign",
     "EncoderSpec": "files",
     "LoadedEncoder": "files",
     "load_encoder": "files",

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 from sempairs import __version__
-from sempairs.encoders import Encoder, EncoderConfig, EncoderSpec, build_encoder, load_encoder, weight_hash
+from sempairs.encoders import (
+    Encoder,
+    EncoderConfig,
+    EncoderSpec,
+    build_encoder,
+    import_encoder,
+    load_encoder,
+    pretrained,
+    weight_hash,
+)
+from sempairs.encoders.checkpoints import SUFFIXES
 from sempairs.errors import UserError
 from sempairs.evaluation.leakage import Exposure, read_exposure
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
@@ -35,8 +45,9 @@ class Target:
 
 
 def open_target(encoder: str | Path, *, seed: int = 0) -> Target:
-    """The target that `encoder` names: a run folder, an encoder's folder or its encoder.json, or
-    `random:ARCH` (`random:ARCH@SIZE`), whose weights `seed` decides.
+    """The target that `encoder` names: a run folder, an encoder's folder or its encoder.json, a checkpoint of
+    another project, `efficientnet-lite0` (trained on ImageNet with labels), or `random:ARCH`
+    (`random:ARCH@SIZE`), whose weights `seed` decides.
 
     Raises: UserError if it is not there, the run is not finished, or it lacks its record of exposure.
     """
@@ -47,9 +58,16 @@ def open_target(encoder: str | Path, *, seed: int = 0) -> Target:
         small = arch == "tiny-resnet"
         chosen = int(size) if size else SMALL_SIZE if small else LARGE_SIZE
         return random_target(EncoderConfig(arch=arch), seed=seed, size=chosen, name=f"{encoder} seed {seed}")
+    if str(encoder) == pretrained.NAME:
+        ceiling = pretrained.load_efficientnet_lite()
+        return Target(pretrained.NAME, "encoder", ceiling, ceiling.spec, None)
     path = Path(encoder)
     if not path.exists():
-        raise UserError("encoder", "must be a run folder, an encoder.json or random:ARCH", str(path))
+        rule = f"must be a run folder, an encoder.json, a checkpoint, {pretrained.NAME} or random:ARCH"
+        raise UserError("encoder", rule, str(path))
+    if path.suffix in SUFFIXES and path.is_file():
+        imported, _ = import_encoder(path)
+        return Target(path.stem, "encoder", imported, imported.spec, None)
     folder = (path.parent if path.suffix == ".json" else path).resolve()
     exposure = None
     is_run = (folder / "recipe.yaml").exists()
