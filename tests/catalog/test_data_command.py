@@ -69,7 +69,7 @@ def test_scan_saves_a_catalogue_that_info_reads(pets: Path, tmp_path: Path) -> N
     out = tmp_path / "new" / "pets.arrow"
     shown = call("scan", f"folder:{pets}", "--out", str(out)).stdout
     assert shown.splitlines()[-1] == f"wrote {out}"
-    assert [path.name for path in out.parent.iterdir()] == ["pets.arrow"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["pets.arrow", "pets.arrow.stamps"]
     catalog = Catalog.open(out)
     assert len(catalog) == 5
     assert set(catalog.column("pixel_hash")) == {None}

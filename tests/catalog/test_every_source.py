@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from sempairs.catalog import SCHEMA, SPLITS
 from sempairs.catalog.images import UnreadableImage, pixel_hash
 from sempairs.catalog.sources import SOURCES, open_source
 from sempairs.catalog.sources.base import source_kind
+from sempairs.catalog.voc import VocImage, VocObject, write_voc
 from sempairs.errors import UserError
 
 WritePng = Callable[..., Path]
@@ -70,7 +72,32 @@ def _stamps(root: Path, write_png: WritePng) -> str:
     return _folder(root, write_png).replace("folder:", "stamps:")
 
 
+def _voc(root: Path, write_png: WritePng) -> str:
+    pictures = [Image.open(write_png(root / "x.png", seed, (6, 4))) for seed in range(4)]
+    objects = (VocObject("cat", (0, 0, 3, 2)),)
+    images = [(VocImage(f"{i:06d}", 6, 4, objects), picture) for i, picture in enumerate(pictures)]
+    write_voc(root / "VOCdevkit", 2007, images, {"train": ["000000", "000001"], "test": ["000002", "000003"]})
+    return f"voc:{root}"
+
+
+def _imagenet(root: Path, write_png: WritePng) -> str:
+    for seed in range(4):
+        part = "train" if seed < 3 else "val"
+        write_png(
+            root / part / f"n0144076{seed % 2}" / f"n0144076{seed % 2}_{seed}.JPEG", seed, (5, 4 + seed)
+        )
+    return f"imagenet:{root}"
+
+
+def _dataset(root: Path, write_png: WritePng) -> str:
+    for seed in range(4):
+        write_png(root / "caltech101" / "101_ObjectCategories" / f"ant {seed % 2}" / f"{seed}.png", seed)
+    return f"dataset:caltech101:{root}"
+
+
 MADE = {
+    "dataset": _dataset,
+    "imagenet": _imagenet,
     "digits": _digits,
     "stamps": _stamps,
     "folder": _folder,
@@ -79,6 +106,7 @@ MADE = {
     "fashion-mnist": _idx,
     "torchvision": _torchvision,
     "catalog": _catalog,
+    "voc": _voc,
 }
 
 
@@ -141,7 +169,8 @@ def test_contract(tmp_path: Path, write_png: WritePng, kind: str, monkeypatch: p
 
 @pytest.mark.parametrize("kind", sorted(set(MADE) - {"digits"}))
 def test_a_missing_path_is_one_line(tmp_path: Path, kind: str) -> None:
-    rest = f"CIFAR10:{tmp_path}/absent" if kind == "torchvision" else f"{tmp_path}/absent"
+    name = {"torchvision": "CIFAR10:", "dataset": "cifar10:"}.get(kind, "")
+    rest = f"{name}{tmp_path}/absent"
     with pytest.raises(UserError, match="must be an existing path") as caught:
         open_source(f"{kind}:{rest}")
     assert "\n" not in str(caught.value)

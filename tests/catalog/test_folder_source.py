@@ -123,14 +123,14 @@ def test_a_file_that_may_not_be_read(
 ) -> None:
     write_png(tmp_path / "a" / "1.png")
     closed = write_png(tmp_path / "a" / "2.png")
-    read_bytes = Path.read_bytes
+    really_open = os.open
 
-    def refuse(path: Path) -> bytes:  # by mode bits it would be open to root, who may run this
-        if path == closed:
+    def refuse(path: str, *options: int) -> int:  # by mode bits it would be open to root, who may run this
+        if str(path) == str(closed):
             raise PermissionError(13, "Permission denied")
-        return read_bytes(path)
+        return really_open(path, *options)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert reasons(scan(tmp_path)) == {"a/2.png": "Permission denied"}
 
 

@@ -115,6 +115,62 @@ def test_a_path_ends_where_each_fit_alone_ends() -> None:
         assert alone.converged
 
 
+def test_a_fit_starts_on_the_line_through_the_last_two() -> None:
+    def at(penalty: float, value: float) -> logistic.Model:
+        weight = torch.full((2, 2), value)
+        return logistic.Model(weight, -weight[0], 1.0, penalty, True, 0.0)
+
+    path = [at(100.0, 1.0), at(10.0, 3.0)]
+    for penalty, expected in ((1.0, 5.0), (10**0.5, 4.0), (1e-3, 5.0), (10.0, 3.0), (50.0, 3.0)):
+        ahead = logistic._ahead(path, penalty)
+        assert ahead.weight[0, 0].item() == pytest.approx(expected)
+        assert ahead.bias[0].item() == pytest.approx(-expected)
+    assert logistic._ahead(path[:1], 10.0) is path[0]
+    assert logistic._ahead([path[1], path[1]], 1.0) is path[1]
+
+
+def test_a_long_path_takes_fewer_steps_and_ends_at_the_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = made(600, 40, 8, seed=1)
+    penalties = list(np.logspace(5, -6, 45))
+    calls = [0]
+    cross_entropy = logistic._Problem._cross_entropy
+
+    def counted(self: logistic._Problem, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls[0] += 1
+        return cross_entropy(self, weight)
+
+    monkeypatch.setattr(logistic._Problem, "_cross_entropy", counted)
+    path = logistic.fit_path(features, labels, 8, penalties, tolerance=1e-4, dtype=torch.float64)
+    ahead, calls[0] = calls[0], 0
+    monkeypatch.setattr(logistic, "_ahead", lambda models, penalty: models[-1])
+    plain = logistic.fit_path(features, labels, 8, penalties, tolerance=1e-4, dtype=torch.float64)
+    assert ahead < 0.75 * calls[0]
+    for model, other in zip(path, plain, strict=True):
+        assert model.loss == pytest.approx(other.loss, abs=1e-5)
+
+
+def test_small_problems_use_one_core_and_leave_the_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = made(40, 4, 3, seed=0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen: list[int] = []
+    fit = logistic._Problem.fit
+
+    def spied(self: logistic._Problem, *a: object, **k: object) -> logistic.Model:
+        seen.append(torch.get_num_threads())
+        return fit(self, *a, **k)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(logistic._Problem, "fit", spied)
+    try:
+        logistic.fit_path(features, labels, 3, [1.0], tolerance=1e-3)
+        monkeypatch.setattr(logistic, "SMALL", 0)
+        logistic.fit_path(features, labels, 3, [1.0], tolerance=1e-3)
+        assert seen == [1, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_float32_and_chunks_agree_with_float64_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = made(400, 16, 5, seed=2)
     slow = logistic.fit_path(features, labels, 5, [1.0], tolerance=1e-7, dtype=torch.float64)[0]

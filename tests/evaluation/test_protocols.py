@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from sempairs.evaluation import knn, linear, retrieval
-from sempairs.evaluation.scores import Features, classification_scores, spread
+from sempairs.evaluation import EvaluationConfig, linear
+from sempairs.evaluation.protocols import PROTOCOLS, Context
+from sempairs.evaluation.scores import Features, Score, classification_scores, spread
 from sempairs.evaluation.tasks import Classification, Fold, Retrieval
 
 
@@ -21,6 +22,13 @@ def clusters(per_class: int, classes: int, noise: float, seed: int = 0) -> tuple
     return features.astype(np.float32), labels
 
 
+def scored(name: str, values: np.ndarray, problem: object, **settings: object) -> list[Score]:
+    """A protocol's scores on features in place of an encoder's."""
+    known: dict[object, object] = {"features": Features(np.arange(len(values)), values.astype(np.float32))}
+    context = Context(None, None, None, config=EvaluationConfig(**settings), known=known)  # type: ignore
+    return PROTOCOLS.get(name).score(context, problem)
+
+
 def split_problem(labels: np.ndarray, *ends: int) -> Classification:
     parts = np.split(np.arange(len(labels)), ends)
     units = np.array([f"{i:04d}" for i in range(len(labels))])
@@ -29,23 +37,23 @@ def split_problem(labels: np.ndarray, *ends: int) -> Classification:
 
 @pytest.mark.parametrize("name", ["knn-20-0.07", "knn-200-0.1"])
 def test_knn_is_scikit_learns_with_these_weights(name: str) -> None:
-    setting = knn.PROTOCOLS[name]
+    setting = PROTOCOLS.get(name)
     features, labels = clusters(150, 4, noise=1.0)
     problem = split_problem(labels, 300, 400)
-    (score,) = knn.score(Features(np.arange(600), features), problem, name)
+    (score,) = scored(name, features, problem)
     reference = KNeighborsClassifier(
         setting.k, metric="cosine", weights=lambda d: np.exp((1 - d) / setting.temperature)
     )
     reference.fit(features[:400], labels[:400])
     assert score.value == pytest.approx(reference.score(features[400:], labels[400:]), abs=1e-9)
-    assert (score.n, score.protocol, score.extra["k"]) == (200, name, setting.k)
+    assert (score.n, score.metric, score.extra["k"]) == (200, "accuracy", setting.k)
 
 
 def test_knn_takes_validation_images_into_its_bank() -> None:
     """The only neighbours of the right class are validation images."""
     features = np.array([[1, 0], [1, 0.1], [0, 1], [0, 1]], dtype=np.float32)
     problem = split_problem(np.array([0, 0, 1, 1]), 2, 3)
-    (score,) = knn.score(Features(np.arange(4), features), problem, "knn-20-0.07")
+    (score,) = scored("knn-20-0.07", features, problem)
     assert score.value == 1.0
     assert score.extra["k"] == 3  # all there is, and it is said
 
@@ -57,9 +65,8 @@ def test_knn_20_and_200_differ_as_they_must() -> None:
     features = np.concatenate([near, far, [[1.0, 0.0]]]).astype(np.float32)
     labels = np.concatenate([np.ones(10), np.zeros(300), np.ones(1)]).astype(np.int64)
     problem = split_problem(labels, 309, 310)
-    rows = Features(np.arange(311), features)
-    assert knn.score(rows, problem, "knn-20-0.07")[0].value == 1.0
-    assert knn.score(rows, problem, "knn-200-0.1")[0].value == 0.0
+    assert scored("knn-20-0.07", features, problem)[0].value == 1.0
+    assert scored("knn-200-0.1", features, problem)[0].value == 0.0
 
 
 def test_linear_scores_what_a_plane_can_and_cannot_tell() -> None:
@@ -67,7 +74,7 @@ def test_linear_scores_what_a_plane_can_and_cannot_tell() -> None:
     shuffled = np.random.default_rng(1).permutation(labels)
     for truth, low, high in ((labels, 1.0, 1.0), (shuffled, 0.15, 0.55)):
         problem = split_problem(truth, 60, 100)
-        plain, balanced = linear.score(Features(np.arange(180), features), problem, [100.0, 1.0, 0.01])
+        plain, balanced = scored("linear-1", features, problem, lambdas=(100.0, 1.0, 0.01))
         assert low <= plain.value <= high
         assert (plain.metric, balanced.metric) == ("accuracy", "mean_per_class_accuracy")
         assert plain.extra["validation"][0] == sorted(plain.extra["validation"][0])
@@ -84,11 +91,12 @@ def test_tasks_that_fit_the_same_images_share_the_probe(monkeypatch: pytest.Monk
     calls: list[int] = []
     fit = linear.choose_and_refit
     monkeypatch.setattr(linear, "choose_and_refit", lambda *a, **k: calls.append(1) or fit(*a, **k))
-    known: dict[object, linear.Choice] = {}
-    rows = Features(np.arange(60), features)
-    both = [linear.score(rows, problem, [1.0, 0.1], known=known)[0] for problem in (first, second)]
+    known: dict[object, object] = {"features": Features(np.arange(60), features)}
+    config = EvaluationConfig(lambdas=(1.0, 0.1))
+    context = Context(None, None, None, config=config, known=known)  # type: ignore
+    both = [PROTOCOLS.get("linear-1").score(context, problem)[0] for problem in (first, second)]
     assert len(calls) == 1
-    assert both[1].value == linear.score(rows, second, [1.0, 0.1])[0].value
+    assert both[1].value == scored("linear-1", features, second, lambdas=(1.0, 0.1))[0].value
 
 
 @given(st.integers(0, 50))
@@ -98,7 +106,7 @@ def test_retrieval_is_scikit_learns_average_precision(seed: int) -> None:
     meaning = np.concatenate([np.arange(4), np.arange(4), rng.integers(0, 9, 32)])
     units = np.array([f"{m}" for m in meaning])
     problem = Retrieval(np.arange(4), np.arange(4, 40), meaning, units)
-    top, mean = retrieval.score(Features(np.arange(40), features), problem)
+    top, mean = scored("retrieval-1", features, problem)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     expected = [
         (meaning[4 + np.argmax(unit[q] @ unit[4:].T)] == meaning[q],
@@ -115,7 +123,7 @@ def test_retrieval_by_hand() -> None:
     angle = np.deg2rad([0, 10, 20, 30, 40])
     features = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32) * [[5], [1], [2], [3], [4]]
     problem = Retrieval(np.array([0]), np.arange(1, 5), np.array([7, 1, 7, 2, 7]), np.array(list("abcde")))
-    top, mean = retrieval.score(Features(np.arange(5), features.astype(np.float32)), problem)
+    top, mean = scored("retrieval-1", features, problem)
     assert (top.value, mean.value) == (0.0, 0.5)
 
 
@@ -128,8 +136,7 @@ def test_an_image_scored_in_several_folds_counts_once() -> None:
     right, wrong = labels, 1 - labels
     predicted = [right[[0, 1]], right[[2, 3]], wrong[[0, 2]], right[[1, 3]]]
     plain, balanced = classification_scores(
-        "p", problem, predicted, ("accuracy", "mean_per_class_accuracy"),
-        selection="none", settings={}, extra={},
+        problem, predicted, ("accuracy", "mean_per_class_accuracy"), selection="none", extra={},
     )  # fmt: skip
     assert (plain.value, plain.n) == (0.75, 4)
     assert balanced.value == pytest.approx((0.5 + 1.0) / 2)

@@ -261,7 +261,7 @@ def test_random_names_an_architecture_a_size_and_a_seed() -> None:
     [
         ("random:tiny-resnot", "tiny-resnet"),
         ("random:tiny-resnet@big", "random:ARCH@SIZE"),
-        ("not/there", "must be a run folder, an encoder.json or random:ARCH"),
+        ("not/there", "must be a run folder"),
     ],
 )
 def test_an_encoder_that_is_not_there_is_one_line(name: str, says: str) -> None:

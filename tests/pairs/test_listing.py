@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from sempairs.catalog import Catalog
 from sempairs.errors import UserError
 from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.index import ImageIndex
+from sempairs.pairs.listing import check_list
 from sempairs.pairs.plan import PairPlan, plan_pairs
 
 
@@ -96,7 +98,10 @@ def test_limits_and_modifiers_apply_to_lists(make: Any, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("anchor,partner\na,b\na,zz\n", r"list.csv line 3 partner 'zz' is not among the 5 images given$"),
-        ("anchor,partner\nq,b\nr,b\ns,b\n", r"line 2 anchor 'q' is not .* \(and 2 more such rows\)$"),
+        (
+            "anchor,partner\nq,b\nr,b\ns,b\n",
+            r"line 2 anchor 'q' is not .* \(and 2 more bad rows\); `sempairs pairs check` lists them all$",
+        ),
         ("anchor,partner\na,a\n", r"line 2 pairs 'a' with itself$"),
         ("anchor,partner\nb,c\na,e\n", r"line 3 pairs images of two splits, 'a' and 'e'$"),
         ("anchor,partner\na,d\n", r"line 2 pairs two copies of one picture, 'a' and 'd'$"),
@@ -173,3 +178,72 @@ def test_whatever_a_list_holds_the_answer_is_one_line(text: str) -> None:
         with pytest.raises(UserError) as caught:
             listed(catalog, file)
     assert "\n" not in str(caught.value)
+
+
+BAD = """anchor,partner,score
+a,b,1
+a,b
+zz,b,1
+b,c,high
+c,c,1
+b,a,1
+a,d,1
+a,e,1
+c,d,0.5
+zz,yy,
+"""
+SAID = [
+    (3, "has 2 cells where the header has 3"),
+    (4, "anchor 'zz' is not among the 5 images given"),
+    (5, "score must be a finite number or empty, got 'high'"),
+    (6, "pairs 'c' with itself"),
+    (7, "repeats line 2 ('b', 'a'; the order in a pair does not count)"),
+    (8, "pairs two copies of one picture, 'a' and 'd'"),
+    (9, "pairs images of two splits, 'a' and 'e'"),
+    (11, "anchor 'zz' is not among the 5 images given"),
+]
+
+
+def test_every_bad_row_can_be_seen(five: Catalog, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from sempairs.cli.pairs import app
+
+    file = tmp_path / "list.csv"
+    file.write_text(BAD)
+    found = check_list(file, ImageIndex(five))
+    assert ([tuple(problem) for problem in found.problems], found.rows, found.unit) == (SAID, 10, "line")
+    index = ImageIndex(five)
+    good = [
+        (index.ids[a], index.ids[b]) for a, b in zip(found.pairs.anchor, found.pairs.partner, strict=True)
+    ]
+    assert good == [("a", "b"), ("c", "d")]
+    assert found.pairs.score.tolist() == [1, 0.5]
+    message = r"line 3 has 2 cells .* \(and 7 more bad rows\); `sempairs pairs check` lists them all$"
+    with pytest.raises(UserError, match=message):
+        listed(five, file)
+    five.save(tmp_path / "c.arrow")
+    command = ["check", f"catalog:{tmp_path / 'c.arrow'}", str(file), "--split", "all"]
+    result = CliRunner().invoke(app, command)
+    assert result.stdout.splitlines() == [f"line {line}: {said}" for line, said in SAID]
+    assert isinstance(result.exception, UserError) and "has 8 bad rows of 10" in str(result.exception)
+    file.write_text("anchor,partner\na,b\n")
+    assert "1 pairs, none of them bad" in CliRunner().invoke(app, command).stdout
+
+
+def test_every_bad_row_of_a_parquet_list_can_be_seen(five: Catalog, tmp_path: Path) -> None:
+    columns = {
+        "anchor": ["a", None, "a", None, "c"],
+        "partner": ["b", "b", None, None, "c"],
+        "score": [float("nan"), 1, 2, 3, float("inf")],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    found = check_list(tmp_path / "list.parquet", ImageIndex(five))
+    assert [tuple(problem) for problem in found.problems] == [
+        (1, "score must be a finite number, got nan"),
+        (2, "has no anchor"),
+        (3, "has no partner"),
+        (4, "has no anchor"),
+        (5, "score must be a finite number, got inf"),
+    ]
+    assert found.rows == 5 and not len(found.pairs.anchor)

@@ -280,3 +280,61 @@ def test_configurations_that_contradict_themselves_are_refused(fields: dict[str,
 
     with pytest.raises(UserError, match=message):
         validate(PairsConfig, {"relation": "cross_domain", **fields})
+
+
+def test_without_concepts_a_category_is_paired_across_domains(make: Any) -> None:
+    """The layout of PACS, Office-Home and DomainNet: one folder a domain, one a class inside."""
+    from sempairs.pairs.stats import pair_stats, summary
+    from sempairs.pairs.table import PairSet
+
+    catalog = make(
+        "photo/dog1 photo/dog2 sketch/dog1 sketch/dog2 photo/cat sketch/cat photo/owl",
+        category=["dog", "dog", "dog", "dog", "cat", "cat", "owl"],
+        domain=["photo", "photo", "sketch", "sketch", "photo", "sketch", "photo"],
+    )
+    expected = {
+        "photo/dog1": {"sketch/dog1", "sketch/dog2"},
+        "photo/dog2": {"sketch/dog1", "sketch/dog2"},
+        "sketch/dog1": {"photo/dog1", "photo/dog2"},
+        "sketch/dog2": {"photo/dog1", "photo/dog2"},
+        "photo/cat": {"sketch/cat"},
+        "sketch/cat": {"photo/cat"},
+    }
+    for meaning in (None, "category"):
+        assert seen(catalog, relation="cross_domain", meaning=meaning) == expected
+    plan = plan_pairs(catalog, PairsConfig(relation="cross_domain"))
+    assert plan.n == 3 and plan.class_histogram() == {"cat": 1, "dog": 2}
+    limited = plan_pairs(catalog, PairsConfig(relation="cross_domain", mode="redrawn", per_class=2))
+    assert limited.class_histogram() == {"cat": 2, "dog": 2}
+    stats = pair_stats(PairSet.build(catalog, PairsConfig(relation="cross_domain")))
+    assert stats.shared == "category"
+    assert summary(stats)[0] == ("relation", "cross_domain of one category, fixed, semantic arm")
+    with pytest.raises(UserError, match="needs the column 'concept', which no image"):
+        plan_pairs(catalog, PairsConfig(relation="cross_domain", meaning="concept"))
+
+
+def test_where_there_are_concepts_they_are_what_domains_share(make: Any) -> None:
+    catalog = make("a b c d", category=["k"] * 4, concept=["x", "x", "y", "y"], domain=["1", "2", "1", "2"])
+    assert unordered(plan_pairs(catalog, PairsConfig(relation="cross_domain"))) == {
+        frozenset("ab"),
+        frozenset("cd"),
+    }
+    wide = seen(catalog, relation="cross_domain", meaning="category")
+    assert wide == {"a": {"b", "d"}, "b": {"a", "c"}, "c": {"b", "d"}, "d": {"a", "c"}}
+
+
+def test_any_column_may_be_the_domain(make: Any) -> None:
+    days = [20.5, 20.5, 24.0, None]
+    catalog = make(
+        "a b c d", concept=["x"] * 4, seen_on=days, tags=[["t"]] * 4, night=[True, False, True, None]
+    )
+    plan = plan_pairs(catalog, PairsConfig(relation="cross_domain", domain_column="seen_on"))
+    assert plan.n == 1 and "c" in next(iter(unordered(plan)))
+    night = seen(catalog, relation="cross_domain", domain_column="night")
+    assert night == {"a": {"b"}, "b": {"a", "c"}, "c": {"b"}}
+    with pytest.raises(
+        UserError, match=r"^catalog.tags must hold texts or numbers to pair images by, got 'list"
+    ):
+        plan_pairs(catalog, PairsConfig(relation="cross_domain", domain_column="tags"))
+    with pytest.raises(UserError, match=r"^pairs.domain_column must differ from what the images share"):
+        plan_pairs(catalog, PairsConfig(relation="cross_domain", domain_column="concept"))

@@ -165,7 +165,7 @@ def test_a_baseline_is_not_a_semantic_set(drawings: Catalog, folder: Path) -> No
 
 
 def test_a_folder_needs_its_images(drawings: Catalog, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"row \d+ anchor 'c.*' is not among the 10 images given"):
+    with pytest.raises(UserError, match=r"row \d+ (anchor|partner) 'c.*' is not among the 10 images given"):
         plan_pairs(drawings.select(np.arange(10)), listed(folder))
     save_with_baselines(tmp_path / "pool", drawings, PairsConfig(relation="cross_domain", mode="redrawn"))
     with pytest.raises(UserError, match="names an image that is not among the 10 given"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,12 @@ from PIL import Image
 
 from sempairs.catalog import Catalog
 from sempairs.catalog.images import pixel_hash
+from sempairs.catalog.sources import open_source
+from sempairs.catalog.splits import assign_splits
 from sempairs.files import sha256_bytes
+from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.table import save_with_baselines
+from sempairs.release import ReleaseFacts, build_release
 from sempairs.release.card import render_card
 from sempairs.release.writer import write_release
 
@@ -86,3 +93,76 @@ def write(make: Make) -> Callable[..., Path]:
 @pytest.fixture
 def release(tmp_path: Path, write: Callable[..., Path]) -> Path:
     return write(tmp_path / "tiny")
+
+
+Photos = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def draw() -> Photos:
+    """Draws a folder `photos` of three classes of 14 pictures, 16 x 16, as PNG and JPEG; returns it."""
+
+    def to(parent: Path) -> Path:
+        random = np.random.default_rng(7)
+        for kind in ("cat", "dog", "owl"):
+            (parent / "photos" / kind).mkdir(parents=True)
+            for i in range(14):
+                image = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+                image.save(parent / "photos" / kind / f"{i:02d}.{'png' if i % 2 else 'jpg'}")
+        return parent / "photos"
+
+    return to
+
+
+@pytest.fixture(scope="session")
+def pairs_of() -> Callable[..., Path]:
+    """Builds a folder of pairs from the training split of a folder of photos."""
+
+    def build(photos: Path, out: Path, *, backwards: bool = False, **config: object) -> Path:
+        catalog = all_images(photos)
+        if backwards:
+            catalog = catalog.select(np.arange(len(catalog))[::-1])
+        train = catalog.select(catalog.column("split") == "train")
+        save_with_baselines(out, train, PairsConfig(**{"relation": "same_category", **config}))
+        return out
+
+    return build
+
+
+def all_images(photos: Path) -> Catalog:
+    """The photos with keyed splits."""
+    return assign_splits(open_source(f"folder:{photos}").scan().catalog, seed=0)
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory: pytest.TempPathFactory, draw: Photos, pairs_of: Callable[..., Path]) -> Path:
+    """A folder with photos, their pairs, and two releases: `full` in small shards, `references`.
+
+    For tests that change nothing in it.
+    """
+    root = tmp_path_factory.mktemp("ready")
+    photos = draw(root)
+    pairs = pairs_of(photos, root / "pairs")
+    facts = ReleaseFacts(licence="CC-BY-4.0", title="Tiny pairs", creator=("Ann", "Ben"), date="2026-01-31")
+    common: dict[str, Any] = {
+        "name": "tiny",
+        "version": "1.0.0",
+        "facts": facts,
+        "images": all_images(photos),
+    }
+    build_release(pairs, root / "full", shard_bytes=6000, **common)
+    build_release(pairs, root / "references", references_only=True, **common)
+    return root
+
+
+@pytest.fixture
+def copied(ready: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of one of the releases that may be broken."""
+    return lambda name: shutil.copytree(ready / name, tmp_path / name)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Bytes by relative name of all files under a folder."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }

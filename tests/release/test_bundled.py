@@ -6,11 +6,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import ReleaseSource
-from sempairs.release import verify_release
+from sempairs.release import verify_release, write_release
 
 ROOT = Path(__file__).parents[2] / "data" / "emoji-pairs"
 
@@ -68,3 +70,25 @@ def test_pictures_open() -> None:
     assert 0.3 < (picture[..., 3] > 127).mean() < 0.95
     assert picture[32, 10, 0] > 200  # a yellow face
     assert picture[32, 10, 2] < 150
+
+
+def test_written_again_from_itself(tmp_path: Path, catalog: Catalog) -> None:
+    """The writer still gives what was released: the same rows and, with the same pyarrow, the same bytes."""
+    source = ReleaseSource(str(ROOT))
+    taken = ("format", "name", "version", "manifest_hash", "counts")
+    write_release(
+        tmp_path / "again",
+        name=source.about["name"],
+        version=source.about["version"],
+        catalog=catalog,
+        read=source.read_bytes,
+        card=(ROOT / "README.md").read_text("utf-8"),
+        licences={file.name: file.read_text("utf-8") for file in (ROOT / "LICENSES").iterdir()},
+        facts={name: value for name, value in source.about.items() if name not in taken},
+    )
+    for file in sorted((ROOT / "data").iterdir()):
+        again = tmp_path / "again" / "data" / file.name
+        assert pq.read_table(again, partitioning=None).equals(pq.read_table(file, partitioning=None))
+    if source.about["builder"]["pyarrow"] == pa.__version__:
+        sums = (tmp_path / "again" / "checksums.sha256").read_bytes()
+        assert sums == (ROOT / "checksums.sha256").read_bytes()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sempairs.cli.scenes import scenes
 from sempairs.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sempairs.catalog.table import Catalog
 
 app = typer.Typer(help="Sources of images: list the kinds, look into one, scan one.", no_args_is_help=True)
+app.command("scenes")(scenes)
 
 _SHOWN = 5  # values of a column, or problems, before "and N more"
 
@@ -60,19 +62,33 @@ def scan(
     ],
     workers: Workers = None,
     decode: Decode = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Read every file again, also those that seem unchanged.")
+    ] = False,
 ) -> None:
     """Read every image of a source and save the catalogue, to be used as `catalog:PATH`.
 
     Reads all bytes and headers: this finds files that are empty, no images, cut short (PNG, JPEG, WebP), or
     far too large. Images that cannot be read are listed with their reasons beside the catalogue, in
     NAME.problems.csv; the scan goes on without them.
+
+    A second scan into the same file reads only what is new or changed, told by a file's size and time of last
+    change (kept beside it, in OUT.stamps); its result is that of a fresh scan. A file that was changed with
+    both kept, as `touch -r` can, needs --fresh.
     """
     from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources.files import FilesScan, FilesSource, open_known, save_stamps, stamps_path
 
     if out.suffix not in (".arrow", ".parquet"):
         raise UserError("--out", "must end in .arrow or .parquet", str(out))
+    _check_place(out)
     opened = open_source(source)
-    found = opened.scan(workers=workers, progress=True, decode=decode)
+    found: Scan
+    if isinstance(opened, FilesSource):
+        known = None if fresh else open_known(out, opened.spec)
+        found = opened.scan(workers=workers, progress=True, decode=decode, known=known)
+    else:
+        found = opened.scan(workers=workers, progress=True, decode=decode)
     if not len(found.catalog):
         first = (
             f"; the first: {found.problems[0].where}: {found.problems[0].reason}" if found.problems else ""
@@ -81,6 +97,12 @@ def scan(
             f"source {opened.spec}", f"must hold readable images, and none of {len(found.problems)} is{first}"
         )
     found.catalog.save(out)
+    if isinstance(found, FilesScan):
+        save_stamps(out, found, opened.spec, decoded=decode)
+        if found.reused:
+            typer.echo(f"unchanged since the last scan: {found.reused:,} of {len(found.catalog):,}", err=True)
+    else:
+        stamps_path(out).unlink(missing_ok=True)  # of an earlier scan
     typer.echo(describe(opened.spec, found))
     beside = out.with_suffix(".problems.csv")
     if found.problems:
@@ -89,6 +111,17 @@ def scan(
     else:
         beside.unlink(missing_ok=True)  # of an earlier scan
     typer.echo(f"wrote {out}")
+
+
+def _check_place(out: Path) -> None:
+    """Raises: UserError, before anything is read, where the catalogue could not be written in the end."""
+    import os
+
+    folder = next(place for place in out.absolute().parents if place.exists())
+    if out.is_dir() or not folder.is_dir():
+        raise UserError(str(out), f"cannot be written ({out if out.is_dir() else folder} is in the way)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(str(out), f"cannot be written ({folder} is read-only)")
 
 
 def describe(spec: str, scan: Scan) -> str:

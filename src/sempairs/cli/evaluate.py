@@ -34,6 +34,37 @@ def embed(
     typer.echo(f"{rows} images, {width} features each: {out}")
 
 
+def _show_tasks(wanted: bool) -> None:
+    if not wanted:
+        return
+    from sempairs.evaluation.tasks import TASKS
+
+    families = sorted(TASKS.families().values(), key=lambda family: family.example)
+    width = max(len(family.example) for family in families)
+    for family in families:
+        typer.echo(f"{family.example.ljust(width)}  {family.summary}")
+    typer.echo(f"{'SOURCE'.ljust(width)}  the labels of any source, such as folder:PATH")
+    raise typer.Exit
+
+
+def _show_protocols(wanted: bool) -> None:
+    if not wanted:
+        return
+    import json
+
+    from sempairs.evaluation.config import EvaluationConfig
+    from sempairs.evaluation.protocols import PROTOCOLS
+
+    for name in PROTOCOLS.names():
+        protocol = PROTOCOLS.get(name)
+        typer.echo(f"{name}\n  {protocol.summary}")
+        typer.echo(f"  takes: {', '.join(kind.__name__ for kind in protocol.takes)}")
+        typer.echo(f"  metrics: {', '.join(protocol.metrics)}")
+        settings = protocol.settings(EvaluationConfig())
+        typer.echo(f"  settings: {json.dumps(settings, ensure_ascii=False)}\n")
+    raise typer.Exit
+
+
 def evaluate(
     encoder: Annotated[str, typer.Argument(help=_ENCODER)],
     out: Annotated[Path, typer.Option("--out", help="JSON Lines file; results are added to it.")],
@@ -42,9 +73,17 @@ def evaluate(
         typer.Option(
             "--task",
             metavar="NAME",
-            help="Repeatable. emoji-subgroup, emoji-subgroup-held-out, emoji-retrieval, digits, "
-            "fashion-mnist:PATH, stamps:PATH, or any source with labels, such as folder:PATH. "
-            "Without it: the four that need no path, or the labels of --data.",
+            help="Repeatable; see --list-tasks. Any source with labels is one too, such as folder:PATH. "
+            "Without it: emoji-subgroup, emoji-subgroup-held-out, emoji-retrieval and digits, or the labels "
+            "of --data.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Repeatable; see --list-protocols. Without it: each task's own, and kNN.",
         ),
     ] = None,
     data: Annotated[
@@ -61,8 +100,22 @@ def evaluate(
         Path | None, typer.Option("--cache", help="Folder to keep pixels and features in, for next time.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the weights of random:ARCH.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    list_tasks: Annotated[
+        bool,
+        typer.Option("--list-tasks", help="Show the tasks, and end.", is_eager=True, callback=_show_tasks),
+    ] = False,
+    list_protocols: Annotated[
+        bool,
+        typer.Option(
+            "--list-protocols",
+            help="Show the protocols with all their settings, and end.",
+            is_eager=True,
+            callback=_show_protocols,
+        ),
+    ] = False,
 ) -> None:
-    """Score an encoder on tasks: linear probe, kNN, retrieval.
+    """Score an encoder on tasks: linear probe, kNN, retrieval, and any other protocol by name.
 
     Refuses to score images that the encoder's pretraining has seen. * marks a task's primary number.
     """
@@ -75,11 +128,17 @@ def evaluate(
         raise UserError("--out", "must be a file, such as results.jsonl", str(out))
     from sempairs.evaluation.suite import evaluate as run
 
-    results = run(encoder, task or (), out, config=config, data=data, cache=cache, seed=seed)
-    rows = [
-        (r.task, f"{r.protocol}{'*' if r.primary else ''}", r.metric, f"{100 * r.value:.1f}", str(r.n))
-        for r in results
-    ]
+    results = run(
+        encoder, task or (), out, protocols=protocol or (), config=config, data=data, cache=cache, seed=seed,
+        device=device,
+    )  # fmt: skip
+    from sempairs.evaluation.protocols import PROTOCOLS
+
+    rows = []
+    for r in results:
+        plain = r.metric in PROTOCOLS.get(r.protocol).plain
+        value = f"{r.value:.3f}" if plain else f"{100 * r.value:.1f}"
+        rows.append((r.task, f"{r.protocol}{'*' if r.primary else ''}", r.metric, value, str(r.n)))
     typer.echo(_table(("task", "protocol", "metric", "%", "n"), rows))
     typer.echo(f"{len(results)} results added to {out}")
 

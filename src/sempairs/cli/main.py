@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from sempairs import __version__
-from sempairs.cli import data, doctor, evaluate, pairs, pretrain, release, study
+from sempairs.cli import (
+    curate,
+    data,
+    detect,
+    doctor,
+    evaluate,
+    import_,
+    pairs,
+    pretrain,
+    release,
+    study,
+    verdicts,
+)
 from sempairs.errors import UserError
 
 # Typer carries its own copy of Click or depends on it, by version; its base class of errors is reached so.
@@ -26,10 +38,14 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(pairs.app, name="pairs")
+app.command("curate")(curate.curate)
+app.add_typer(verdicts.app, name="verdicts")
 app.add_typer(release.app, name="release")
 app.command("pretrain")(pretrain.pretrain)
+app.command("import")(import_.import_checkpoint)
 app.command("embed")(evaluate.embed)
 app.command("evaluate")(evaluate.evaluate)
+app.command("detect")(detect.detect)
 app.add_typer(study.app, name="study")
 app.command("doctor")(doctor.doctor)
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sempairs.cli.audit import audit
+
 if TYPE_CHECKING:
+    from sempairs.catalog.labelling import Labelling
     from sempairs.catalog.table import Catalog
     from sempairs.pairs.config import PairsConfig
     from sempairs.pairs.stats import PairStats
@@ -30,7 +33,7 @@ def build(
         str | None,
         typer.Option(
             "--relation",
-            help="augmented, same_category, sibling, cross_domain, random_same_category or listed.",
+            help="augmented, same_category, sibling, cross_domain, random_same_category, neighbour, listed.",
         ),
     ] = None,
     mode: Annotated[
@@ -47,6 +50,50 @@ def build(
     domain_column: Annotated[
         str | None,
         typer.Option("--domain-column", help="cross_domain: the column that differs. Default: domain."),
+    ] = None,
+    meaning: Annotated[
+        str | None,
+        typer.Option(
+            "--meaning",
+            help="cross_domain: what is shared, concept or category. Default: concept, if images have one.",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option("--embeddings", help="neighbour: table of these images that `sempairs embed` wrote."),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", help="neighbour: so many nearest of each image. Default: 5.")
+    ] = None,
+    min_similarity: Annotated[
+        float | None, typer.Option("--min-similarity", help="neighbour: least cosine. Default: 0.5.")
+    ] = None,
+    max_similarity: Annotated[
+        float | None,
+        typer.Option(
+            "--max-similarity", help="neighbour: images more alike are near-duplicates. Default: 0.98."
+        ),
+    ] = None,
+    mutual: Annotated[
+        bool | None,
+        typer.Option(
+            "--mutual/--one-sided", help="neighbour: both among the other's nearest, or one. Default: both."
+        ),
+    ] = None,
+    max_partners: Annotated[
+        int | None,
+        typer.Option("--max-partners", help="neighbour, redrawn: at most so many partners an image."),
+    ] = None,
+    same_category: Annotated[
+        bool | None,
+        typer.Option(
+            "--same-category/--other-category",
+            help="neighbour: keep pairs of one category, or of two. A use of labels. Default: look at none.",
+        ),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option("--index", help="neighbour: exact, ivf or hnsw. Default: exact to 50,000 images."),
     ] = None,
     mixed: Annotated[
         float | None,
@@ -67,6 +114,10 @@ def build(
         int | None,
         typer.Option("--split-seed", help="Seed of the splits of a source that has none. Default: 0."),
     ] = None,
+    tree: Annotated[
+        str | None,
+        typer.Option("--tree", help="Category tree: wordnet, wordnet:PATH, or a CSV of category,path."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,26 +134,17 @@ def build(
     Fixed pairs bring their matched baselines along, in the folders augmented and image_matched. Use the set
     in pretraining with pairs.relation=listed and pairs.file=DIR.
     """
-    from sempairs.config import override, read_yaml, validate
+    from sempairs.config import validate
     from sempairs.errors import UserError
     from sempairs.pairs.config import PairsSection
 
-    is_recipe = recipe_or_source.endswith((".yaml", ".yml")) or Path(recipe_or_source).is_file()
-    recipe: dict[str, Any] = (
-        read_yaml(recipe_or_source) if is_recipe else {"data": {"source": recipe_or_source}}
-    )
-    if "pairs" not in recipe and isinstance(recipe.get("base"), dict):
-        recipe = recipe["base"]  # of a study
-    recipe = override(recipe, overrides or [])
-    data, pairs = recipe.get("data", {}), recipe.get("pairs", {})
-    for name, section in (("data", data), ("pairs", pairs)):
-        if not isinstance(section, dict):
-            raise UserError(f"{recipe_or_source}: {name}", "must be a section of keys and values", section)
-    if not isinstance(data.get("source"), str):
-        raise UserError(f"{recipe_or_source}: data.source", "is required")
+    data, pairs = _sections(recipe_or_source, overrides or [])
     given = {
         "relation": relation, "mode": mode, "count": count, "per_class": per_class, "depth": depth,
         "domain_column": domain_column, "mixed": mixed, "corrupted": corrupted, "file": file, "seed": seed,
+        "meaning": meaning, "embeddings": embeddings, "top_k": top_k, "min_similarity": min_similarity,
+        "max_similarity": max_similarity, "mutual": mutual, "max_partners": max_partners,
+        "same_category": same_category, "index": index,
     }  # fmt: skip
     chosen = pairs | {name: value for name, value in given.items() if value is not None}
     if "relation" not in chosen:
@@ -111,7 +153,10 @@ def build(
         )
     # The folder holds the semantic set and every baseline, whichever arm the recipe trains on.
     config = validate(PairsSection, {"pairs": chosen | {"arm": "semantic"}}).pairs
-    data = data | {k: v for k, v in (("split", split), ("split_seed", split_seed)) if v is not None}
+    data = data | {
+        k: v for k, v in (("split", split), ("split_seed", split_seed), ("tree", tree)) if v is not None
+    }
+    _labelling(data)
     if dry_run:
         import yaml
 
@@ -121,6 +166,35 @@ def build(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("--out", "must be a new or empty folder", str(out), "choose another, or remove it")
     _build(data, config, out)
+
+
+@app.command("check")
+def check(
+    recipe_or_source: Annotated[
+        str, typer.Argument(metavar="RECIPE|SOURCE", help="The images, as for `pairs build`.")
+    ],
+    file: Annotated[Path, typer.Argument(metavar="LIST", help="CSV or Parquet of anchor, partner[, score].")],
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Split to take images from, or all. Default: the recipe's, else train."),
+    ] = None,
+) -> None:
+    """Check a list of pairs row by row and print every bad row; write nothing."""
+    from sempairs.catalog.sources import open_source
+    from sempairs.errors import UserError
+    from sempairs.pairs.index import ImageIndex
+    from sempairs.pairs.listing import check_list
+
+    data, _ = _sections(recipe_or_source, [])
+    data = data | ({"split": split} if split is not None else {})
+    _labelling(data)
+    catalog = open_source(data["source"]).scan(progress=True).catalog
+    found = check_list(file, ImageIndex(_images(data, catalog)))
+    for problem in found.problems:
+        typer.echo(f"{found.unit} {problem.line}: {' '.join(problem.said.split())}")
+    if found.problems:
+        raise UserError(str(file), f"has {len(found.problems):,} bad rows of {found.rows:,}")
+    typer.echo(f"{file}: {found.rows:,} pairs, none of them bad")
 
 
 @app.command("stats")
@@ -145,6 +219,27 @@ def stats(
     _print(found)
 
 
+def _sections(recipe_or_source: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sections data and pairs of a recipe, or of a source on its own. Raises: UserError."""
+    from sempairs.config import override, read_yaml
+    from sempairs.errors import UserError
+
+    is_recipe = recipe_or_source.endswith((".yaml", ".yml")) or Path(recipe_or_source).is_file()
+    recipe: dict[str, Any] = (
+        read_yaml(recipe_or_source) if is_recipe else {"data": {"source": recipe_or_source}}
+    )
+    if "pairs" not in recipe and isinstance(recipe.get("base"), dict):
+        recipe = recipe["base"]  # of a study
+    recipe = override(recipe, overrides)
+    data, pairs = recipe.get("data", {}), recipe.get("pairs", {})
+    for name, section in (("data", data), ("pairs", pairs)):
+        if not isinstance(section, dict):
+            raise UserError(f"{recipe_or_source}: {name}", "must be a section of keys and values", section)
+    if not isinstance(data.get("source"), str):
+        raise UserError(f"{recipe_or_source}: data.source", "is required")
+    return data, pairs
+
+
 def _build(data: dict[str, Any], config: PairsConfig, out: Path) -> None:
     from sempairs.catalog.sources import open_source
     from sempairs.pairs.stats import pair_stats
@@ -162,13 +257,24 @@ def _build(data: dict[str, Any], config: PairsConfig, out: Path) -> None:
     typer.echo(f"{out}: use it in pretraining with pairs.relation=listed, pairs.file={out}", err=True)
 
 
+def _labelling(data: dict[str, Any]) -> Labelling:
+    """What the data section says about labels. Raises: UserError, also for a key that no section has."""
+    from sempairs.catalog.labelling import LabellingSection
+    from sempairs.config import validate
+
+    others = ("source", "split", "where", "store_size")
+    section = {"data": {name: value for name, value in data.items() if name not in others}}
+    return validate(LabellingSection, section).data
+
+
 def _images(data: dict[str, Any], catalog: Catalog) -> Catalog:
     """The images of the split, as pretraining chooses them."""
     import numpy as np
 
-    from sempairs.catalog.splits import assign_splits
+    from sempairs.catalog.labelling import label
     from sempairs.errors import UserError, unknown
 
+    catalog = label(catalog, _labelling(data))
     where = data.get("where") or {}
     keep = np.ones(len(catalog), dtype=bool)
     for column, allowed in where.items():
@@ -180,7 +286,7 @@ def _images(data: dict[str, Any], catalog: Catalog) -> Catalog:
     if not keep.any():
         raise UserError("data.where", "must leave some images", where, "loosen the filter")
     split = str(data.get("split", "train"))
-    catalog = assign_splits(catalog, seed=int(data.get("split_seed", 0))).select(keep)
+    catalog = catalog.select(keep)
     if split == "all":
         return catalog
     found = catalog.column("split")
@@ -197,3 +303,6 @@ def _print(stats: PairStats) -> None:
     for name, text in rows:
         # Names of domains come from the data: one row stays one line.
         typer.echo(f"{' '.join(name.split())[:60]:<{width}}  {' '.join(text.split())}")
+
+
+app.command("audit")(audit)

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 
 from sempairs.config import Config
 
+Positive = Annotated[float, Field(gt=0)]
+
 
 class EvaluationConfig(Config):
     """How tasks are run. The defaults are the protocols as published; a quick study lowers their cost."""
@@ -25,6 +27,29 @@ class EvaluationConfig(Config):
     """Key of splits, folds and subsets. Not the run's seed: every run is scored on the same images."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the encoder's forward pass; features are float32 in both."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Of protocols that train for epochs (linear-moco-1, linear-simclr-1, low-shot); null: as published."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Of protocols that train for steps (fine-tune-1); null: as published."""
+    episodes: Annotated[int, Field(ge=2)] | None = None
+    """Of few-shot-5-5; null: as published."""
+    probe_views: Literal["augmented", "none"] = "augmented"
+    """What linear-moco-1 and linear-simclr-1 fit on: random crops and flips, or features of whole images."""
+    fine_tune_rates: tuple[Positive, ...] | None = None
+    """Learning rates that fine-tune-1 chooses among; null: as published."""
+    fine_tune_decays: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Weight decays times the rate that fine-tune-1 chooses among; null: as published."""
+    svm_costs: tuple[Positive, ...] | None = None
+    """Costs that voc07-svm-1 chooses among; null: as published."""
+    low_shot_lists: dict[Literal["low-shot-1", "low-shot-10"], str] = Field(default_factory=dict)
+    """Files that name the labelled images, one a line, for example ImageNet's published 1percent.txt."""
+
+    @field_validator("fine_tune_rates", "fine_tune_decays", "svm_costs")
+    @classmethod
+    def _some(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and not value:
+            raise ValueError("must be a list of numbers, or null")
+        return value
 
     @field_validator("lambdas")
     @classmethod
@@ -42,6 +67,10 @@ class EvaluationConfig(Config):
         if len(set(value)) != len(value):
             raise ValueError("must not name a setting twice")
         return value
+
+    def low_shot_list(self, protocol: str) -> str | None:
+        """The file that names a low-shot protocol's images, if there is one."""
+        return {str(name): path for name, path in self.low_shot_lists.items()}.get(protocol)
 
     @property
     def lambda_grid(self) -> tuple[float, ...]:

@@ -53,7 +53,7 @@ def compute_features(
         kept = cache / f"features-{stable_hash([*key, precision, place.type, SETTINGS])[:32]}.npy"
         if kept.exists():
             return _read(kept, len(catalog), spec.width)
-    store = _pixels(source, catalog, spec.input_size, cache and cache / f"scored-{images[:32]}")
+    store = pixel_store(source, catalog, spec.input_size, cache)
     config = ViewsConfig(size=spec.input_size, mean=spec.mean, std=spec.std)
     maker = ViewMaker(config, store, seed=0, device=place)
     batches = (maker.clean(np.arange(i, min(i + BATCH, len(store)))) for i in range(0, len(store), BATCH))
@@ -69,9 +69,11 @@ def compute_features(
     return features
 
 
-def _pixels(source: Source, catalog: Catalog, size: int, path: Path | None) -> PixelStore:
-    if path is None:
+def pixel_store(source: Source, catalog: Catalog, size: int, cache: Path | None) -> PixelStore:
+    """Pixels of a catalogue's images, laid on white, rows as in the catalogue; kept in `cache` if given."""
+    if cache is None:
         return PixelStore.build(source, catalog, size, channels=3)
+    path = cache / f"scored-{stable_hash([rows_hash(catalog), size])[:32]}"
     if path.exists():
         return PixelStore.open(path, catalog=catalog, size=size)
     # Two processes that build the same store both finish; the files are equal and written whole.

@@ -4,22 +4,20 @@ Kornblith et al. 2019, arXiv:1805.08974, A.4.1; Ericsson et al. 2021, arXiv:2011
 logspace(-6, 5, 45), C = 1/λ as scikit-learn has it, warm start, refitted on training and validation images,
 no augmentation. Departures: features are divided by one number, their root mean square deviation over the
 images fitted on, so that a short grid of λ means the same for every encoder (no dimension is scaled against
-another); and the path goes from strong to weak λ, each fit starting from the last. The solver is `logistic`.
+another); and the path goes from strong to weak λ, each fit starting where the last two lead. The solver is
+`logistic`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sempairs.evaluation.logistic import MAX_STEPS, Float, Int, Model, fit_path
-from sempairs.evaluation.scores import Features, Score, classification_scores
-from sempairs.evaluation.tasks.base import Classification
+from sempairs.evaluation.logistic import Float, Int, Model, fit_path
 
-NAME = "linear-1"
 PATH_TOLERANCE = 1e-3
 """Largest gradient entry (scaled coordinates, nats an image) where a fit that is only validated ends. The
 fit that is scored goes further: to scikit-learn's predictions but for about one image in a thousand."""
@@ -65,50 +63,3 @@ def choose_and_refit(
         tolerance=REFIT_TOLERANCE, start=start, device=device,
     )[0]  # fmt: skip
     return Choice(final, best, scores, len(order) > 1 and best in (order[0], order[-1]))
-
-
-def score(
-    features: Features,
-    problem: Classification,
-    penalties: Sequence[float],
-    *,
-    device: str = "cpu",
-    known: dict[Hashable, Choice] | None = None,
-) -> list[Score]:
-    """Accuracy, and its mean over classes, with λ chosen and refitted in each fold.
-
-    known: probes already fitted on these features, added to; tasks that fit the same images share them.
-    """
-    known = {} if known is None else known
-    predicted, choices = [], []
-    for fold in problem.folds:
-        rows = np.concatenate([fold.fit, fold.validation])
-        labels, places = problem.labels[rows], np.arange(len(rows))
-        key = (rows.tobytes(), len(fold.fit), labels.tobytes(), problem.classes)
-        if key not in known:
-            known[key] = choose_and_refit(
-                features.at(rows), labels, len(problem.classes), penalties,
-                fit=places[: len(fold.fit)], validation=places[len(fold.fit) :], device=device,
-            )  # fmt: skip
-        choices.append(known[key])
-        predicted.append(known[key].model.predict(features.at(fold.test)))
-    return classification_scores(
-        NAME,
-        problem,
-        predicted,
-        ("accuracy", "mean_per_class_accuracy"),
-        selection="lambda on validation",
-        settings={
-            "lambdas": list(penalties),
-            "scaling": "root mean square",
-            "tolerances": [PATH_TOLERANCE, REFIT_TOLERANCE],
-            "max_steps": MAX_STEPS,
-            "version": 1,
-        },
-        extra={
-            "lambdas": [choice.penalty for choice in choices],
-            "validation": [sorted(map(list, choice.validation.items())) for choice in choices],
-            "lambdas_at_edge": sum(choice.at_edge for choice in choices),
-            "converged": all(choice.model.converged for choice in choices),
-        },
-    )

@@ -31,28 +31,45 @@ class Features:
         assert np.array_equal(self.rows[place], rows)
         return self.values[place]
 
+    def joined(self, rows: Int, values: NDArray[np.float32]) -> Features:
+        """With those of further rows, none of them held yet."""
+        every = np.concatenate([self.rows, rows])
+        order = np.argsort(every)
+        return Features(every[order], np.concatenate([self.values, values])[order])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a score is the mean of, by image: rows (n,) of the catalogue, values (n,) in [0, 1], units (n,).
+
+    said: what was predicted for each image, in words, where something was.
+    """
+
+    rows: Int
+    values: NDArray[np.float64]
+    units: NDArray[np.str_]
+    said: tuple[str, ...] | None = None
+
 
 @dataclass(frozen=True)
 class Score:
-    """One number. settings: the protocol's own, for the settings hash; extra: for `Result.extra`."""
+    """One number. n: distinct images scored. selection: how what was chosen was chosen. extra: for
+    `Result.extra`. outcome: for comparing two encoders image by image; not written."""
 
-    protocol: str
     metric: str
     value: float
     n: int
     selection: str
-    settings: Mapping[str, Any]
     extra: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = field(default=None, compare=False, repr=False)
 
 
 def classification_scores(
-    protocol: str,
     problem: Classification,
     predicted: Sequence[Int],
     metrics: Sequence[str],
     *,
     selection: str,
-    settings: Mapping[str, Any],
     extra: Mapping[str, Any],
 ) -> list[Score]:
     """Scores of the predictions for each fold's scored rows. `accuracy` comes with its spread."""
@@ -64,8 +81,11 @@ def classification_scores(
         "accuracy": (accuracy(guess, labels), spread(share, problem.units[images])),
         "mean_per_class_accuracy": (mean_per_class_accuracy(guess, labels), {}),
     }
+    first = np.unique(rows, return_index=True)[1]  # where an image is first scored
+    said = tuple(problem.classes[int(k)] for k in guess[first])
+    outcome = Outcome(images, share, problem.units[images], said)
     return [
-        Score(protocol, name, value, len(images), selection, settings, {**extra, **more})
+        Score(name, value, len(images), selection, {**extra, **more}, outcome)
         for name in metrics
         for value, more in (values[name],)
     ]

@@ -9,7 +9,7 @@ that pretraining has seen: allowed, and said), device, commit, and what the prot
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from sempairs.catalog.sources import Scan, Source, open_source
 from sempairs.encoders import EncoderConfig
 from sempairs.errors import UserError
 from sempairs.evaluation import features as frozen
-from sempairs.evaluation import knn, leakage, linear, retrieval
+from sempairs.evaluation import leakage
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.protocols import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.records import Result, append_results, read_results
-from sempairs.evaluation.scores import Features, Score
+from sempairs.evaluation.scores import Score
 from sempairs.evaluation.target import Target, open_target, random_target
-from sempairs.evaluation.tasks import TASKS, Classification, Problem, Task
+from sempairs.evaluation.tasks import TASKS, Classification, MultiLabel, Problem, Task
 from sempairs.files import stable_hash
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
 
@@ -40,6 +41,7 @@ def evaluate(
     tasks: Sequence[str] = (),
     out: str | Path | None = None,
     *,
+    protocols: Sequence[str] = (),
     config: EvaluationConfig | None = None,
     data: str | None = None,
     cache: str | Path | None = None,
@@ -49,13 +51,15 @@ def evaluate(
     """Runs `tasks` on an encoder and appends a row a number to `out`, task by task.
 
     encoder: a run folder, an encoder's folder or encoder.json, or random:ARCH, with weights of `seed`.
-    tasks: names; none: `DEFAULT_TASKS`, or the labels of `data` where that is given. data: a source in place
-    of the bundled emoji-pairs. cache: a folder for pixels and features, shared between calls.
+    tasks: names; none: `DEFAULT_TASKS`, or the labels of `data` where that is given. protocols: names; none:
+    each task's own. data: a source in place of the bundled emoji-pairs. cache: a folder for pixels and
+    features, shared between calls.
     Raises: UserError for names, paths and values that do not hold, and if a scored image was in pretraining.
     """
-    asked = _open_tasks(tasks, data)
+    chosen = _open_protocols(protocols)
+    asked = _open_tasks(tasks, data, chosen)
     target = open_target(encoder, seed=seed)
-    return _evaluate(target, asked, out, config or EvaluationConfig(), cache, device)
+    return _evaluate(target, asked, chosen, out, config or EvaluationConfig(), cache, device)
 
 
 def evaluate_random(
@@ -74,23 +78,38 @@ def evaluate_random(
 ) -> list[Result]:
     """The floor: the weights a run of this seed starts from, untrained. Otherwise as `evaluate`."""
     target = random_target(encoder, seed=seed, size=size, mean=mean, std=std, name=name)
-    return _evaluate(target, _open_tasks(tasks, None), out, config or EvaluationConfig(), cache, device)
+    return _evaluate(
+        target, _open_tasks(tasks, None, []), [], out, config or EvaluationConfig(), cache, device
+    )
 
 
-def _open_tasks(names: Sequence[str], data: str | None) -> list[Task]:
+def _open_tasks(names: Sequence[str], data: str | None, protocols: Sequence[Protocol]) -> list[Task]:
     chosen = list(names) or ([data] if data is not None else list(DEFAULT_TASKS))
     if len(set(chosen)) < len(chosen):
         raise UserError("--task", "must name each task once", chosen)
     tasks = [TASKS.get(name) for name in chosen]
+    if protocols and not names and data is None:  # of the default tasks, those that these protocols can score
+        kinds = {kind for protocol in protocols for kind in protocol.takes}
+        tasks = [task for task in tasks if kinds.intersection(PROTOCOLS.get(task.protocol).takes)]
+        if not tasks:
+            asked = ", ".join(protocol.name for protocol in protocols)
+            raise UserError("--task", "must name a task that these protocols can score", asked)
     if data is None or not names:
         return tasks
     open_source(data)
     return [task.at(data) for task in tasks]
 
 
+def _open_protocols(names: Sequence[str]) -> list[Protocol]:
+    if len(set(names)) < len(names):
+        raise UserError("--protocol", "must name each protocol once", list(names))
+    return [PROTOCOLS.get(name) for name in names]
+
+
 def _evaluate(
     target: Target,
     tasks: Sequence[Task],
+    protocols: Sequence[Protocol],
     out: str | Path | None,
     config: EvaluationConfig,
     cache: str | Path | None,
@@ -98,52 +117,57 @@ def _evaluate(
 ) -> list[Result]:
     from sempairs.training.provenance import code_state
 
-    place = _device(device)
+    place = chosen_device(device)
     if out is not None and Path(out).exists():
         read_results(out)  # never adds to a file that is something else
     results: list[Result] = []
     code = code_state()["commit"]
-    ready: list[tuple[Source, Scan, list[_Prepared]]] = []
+    ready: list[tuple[Source, Scan, list[Prepared]]] = []
     for spec in dict.fromkeys(task.source for task in tasks):
         source = open_source(spec)
         scan = source.scan()
         own = [task for task in tasks if task.source == spec]
-        ready.append((source, scan, _prepare(target, source, scan, own, config)))
+        ready.append((source, scan, prepare(target, source, scan, own, protocols, config)))
     # Whatever can be refused has been: from here on things are computed and written.
     for source, scan, prepared in ready:
+        context = Context(target, source, scan.catalog, config, place, None if cache is None else Path(cache))
         # The tasks of a source share their features: each image is embedded once.
-        rows = np.unique(np.concatenate([p.rows for p in prepared]))
-        catalog = scan.catalog.select(rows)
-        values = frozen.compute_features(
-            target, source, catalog,
-            precision=config.precision, cache=None if cache is None else Path(cache), device=place,
-        )  # fmt: skip
-        known: dict[Hashable, linear.Choice] = {}
+        rows = [one.rows for one in prepared if any(protocol.frozen for protocol in one.protocols)]
+        if rows:
+            context.features(np.concatenate(rows))
         for one in prepared:
-            found = [
-                _result(target, one, score, config, {"device": place, "commit": code})
-                for score in _score(Features(rows, values), one.problem, config, place, known)
-            ]
-            if out is not None:
-                append_results(out, found)
-            results += found
+            for protocol in one.protocols:
+                facts = {"device": place, "commit": code, **one.facts}
+                found = [
+                    _result(target, one, protocol, score, config, facts)
+                    for score in protocol.score(context, one.problem)
+                ]
+                if out is not None:
+                    append_results(out, found)
+                results += found
     order = {task.name: i for i, task in enumerate(tasks)}
     return sorted(results, key=lambda result: order[result.task])
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """A task with its problem on the catalogue of its source. rows: every image it needs."""
 
     task: Task
     problem: Problem
+    protocols: Sequence[Protocol]
     rows: NDArray[np.int64]
     facts: Mapping[str, Any]
 
 
-def _prepare(
-    target: Target, source: Source, scan: Scan, tasks: Sequence[Task], config: EvaluationConfig
-) -> list[_Prepared]:
+def prepare(
+    target: Target,
+    source: Source,
+    scan: Scan,
+    tasks: Sequence[Task],
+    protocols: Sequence[Protocol],
+    config: EvaluationConfig,
+) -> list[Prepared]:
     """The problems of one source's tasks. Raises: UserError if one cannot be posed or scores a seen image."""
     problems = []
     for task in tasks:
@@ -171,60 +195,68 @@ def _prepare(
             "leakage": checked,
             "fit_seen_in_pretraining": int(seen[problem.fitted].sum()),
         }
-        if isinstance(problem, Classification):
+        if isinstance(problem, Classification | MultiLabel):
             facts["classes"] = len(problem.classes)
             facts["fit_images"] = len(problem.folds[0].fit)
             facts["validation_images"] = len(problem.folds[0].validation)
-        prepared.append(_Prepared(task, problem, rows, facts))
+        prepared.append(Prepared(task, problem, _suited(task, problem, protocols, config), rows, facts))
     return prepared
 
 
-def _score(
-    features: Features,
-    problem: Problem,
-    config: EvaluationConfig,
-    device: str,
-    known: dict[Hashable, linear.Choice],
-) -> list[Score]:
-    if not isinstance(problem, Classification):
-        return retrieval.score(features, problem)
-    scores = linear.score(features, problem, config.lambda_grid, device=device, known=known)
-    for name in config.knn:
-        scores += knn.score(features, problem, name)
-    return scores
+def _suited(
+    task: Task, problem: Problem, asked: Sequence[Protocol], config: EvaluationConfig
+) -> list[Protocol]:
+    """The protocols to run: of those asked for, those that take the problem; else the task's own, and kNN.
+
+    Raises: UserError if none of those asked for takes it.
+    """
+    names = dict.fromkeys([task.protocol, *task.beside, *config.knn])
+    wanted = list(asked) or [PROTOCOLS.get(name) for name in names]
+    suited = [protocol for protocol in wanted if isinstance(problem, protocol.takes)]
+    if not suited:
+        fitting = [n for n in PROTOCOLS.names() if isinstance(problem, PROTOCOLS.get(n).takes)]
+        raise UserError(
+            f"task {task.name}", f"poses a {type(problem).__name__} problem, and is scored by "
+            f"{', '.join(fitting)}", ", ".join(protocol.name for protocol in wanted),
+        )  # fmt: skip
+    for protocol in suited:
+        try:
+            protocol.check(problem, config)
+        except UserError as error:
+            raise UserError(f"task {task.name}: {error}", "") from None
+    return suited
 
 
 def _result(
-    target: Target, one: _Prepared, score: Score, config: EvaluationConfig, facts: Mapping[str, Any]
+    target: Target,
+    one: Prepared,
+    protocol: Protocol,
+    score: Score,
+    config: EvaluationConfig,
+    facts: Mapping[str, Any],
 ) -> Result:
     settings: dict[str, Any] = {
         "task": dict(one.task.rule),
-        "protocol": {"name": score.protocol, "metric": score.metric, **score.settings},
+        "protocol": {"name": protocol.name, "metric": score.metric, **protocol.settings(config)},
         "features": {**frozen.SETTINGS, "precision": config.precision},
     }
-    if isinstance(one.problem, Classification):
+    if isinstance(one.problem, Classification | MultiLabel):
         settings["images"] = config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})
     return Result(
         run=target.name,
         task=one.task.name,
-        protocol=score.protocol,
+        protocol=protocol.name,
         metric=score.metric,
         value=score.value,
         n=score.n,
         settings_hash=stable_hash(settings),
         selection=f"weights: {target.weights}; {score.selection}",
-        primary=(score.protocol, score.metric) == (one.task.protocol, one.task.metric),
-        extra={
-            "encoder": target.spec.weight_hash,
-            "sempairs": __version__,
-            **facts,
-            **one.facts,
-            **score.extra,
-        },
+        primary=(protocol.name, score.metric) == (one.task.protocol, one.task.metric),
+        extra={"encoder": target.spec.weight_hash, "sempairs": __version__, **facts, **score.extra},
     )
 
 
-def _device(name: str) -> str:
+def chosen_device(name: str) -> str:
     cuda = torch.cuda.is_available()
     if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not cuda):
         raise UserError("device", "must be auto, cpu, or cuda on a machine that has it", name)

@@ -8,9 +8,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from sempairs.config import Config
 
-Relation = Literal["augmented", "same_category", "sibling", "cross_domain", "random_same_category", "listed"]
+Relation = Literal[
+    "augmented", "same_category", "sibling", "cross_domain", "random_same_category", "neighbour", "listed"
+]
 Arm = Literal["semantic", "augmented", "image_matched"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
 class PairsConfig(Config):
@@ -39,6 +42,25 @@ class PairsConfig(Config):
     file: str | None = None
     # cross_domain: the column in which the two images differ.
     domain_column: str = "domain"
+    # cross_domain: what they share. Left out: the concept, or the category where no image has a concept.
+    meaning: Literal["concept", "category"] | None = None
+    # neighbour: the table `sempairs embed` wrote, and which of its neighbours make a pair.
+    embeddings: str | None = None
+    # Each image's nearest ones; near-duplicates and copies take no place among them.
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 5
+    min_similarity: Cosine = 0.5
+    # Images more alike than this are near-duplicates and never a pair.
+    max_similarity: Cosine = 0.98
+    # Each image is among the nearest of the other, not of one only.
+    mutual: bool = True
+    # At most so many partners an image, the most similar first. Fixed pairs have one anyway.
+    max_partners: Annotated[int, Field(ge=1)] | None = None
+    # A use of labels: true keeps neighbours of one leaf category, false those of two, null looks at none.
+    same_category: bool | None = None
+    # auto: exact below 50,000 images, IVF above.
+    index: Literal["auto", "exact", "ivf", "hnsw"] = "auto"
+    # The share of the true neighbours that IVF and HNSW have to find.
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.95
     # The seed of the set of pairs, which runs share. Partners drawn anew use the run's own seed.
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
@@ -64,6 +86,20 @@ class PairsConfig(Config):
         if (file is not None) != (info.data.get("relation") == "listed"):
             raise ValueError("must be given for the relation listed, and for no other")
         return file
+
+    @field_validator("embeddings")
+    @classmethod
+    def _embeddings_of_neighbours(cls, embeddings: str | None, info: ValidationInfo) -> str | None:
+        if (embeddings is not None) != (info.data.get("relation") == "neighbour"):
+            raise ValueError("must be given for the relation neighbour, and for no other")
+        return embeddings
+
+    @field_validator("max_similarity")
+    @classmethod
+    def _a_range_of_similarity(cls, most: float, info: ValidationInfo) -> float:
+        if most <= info.data.get("min_similarity", -2):
+            raise ValueError("must be above min_similarity")
+        return most
 
 
 class PairsSection(Config):

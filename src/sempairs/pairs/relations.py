@@ -1,14 +1,16 @@
 """Who may be whose partner, one rule a relation.
 
-Every relation but `listed` and `augmented` is "one group, two blocks": both images lie in one group (a
-category, ancestor or concept) and in two blocks of it (leaf categories, domains, concepts). Three rules stand
-over them all: one split, two images, two pictures.
+Every relation but `neighbour`, `listed` and `augmented` is "one group, two blocks": both images lie in one
+group (a category, ancestor or concept) and in two blocks of it (leaf categories, domains, concepts). Three
+rules stand over them all: one split, two images, two pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
 
 from sempairs.catalog.taxonomy import segments, top
 from sempairs.errors import UserError, unknown
@@ -64,13 +66,25 @@ def sibling(index: ImageIndex, config: PairsConfig) -> Rule:
 
 @RELATIONS.register("cross_domain")
 def cross_domain(index: ImageIndex, config: PairsConfig) -> Rule:
-    """The same concept in another domain."""
-    concept = _needed(index, "concept", config)
-    if config.domain_column not in index.catalog.table.column_names:
-        raise unknown("pairs.domain_column", config.domain_column, index.catalog.table.column_names)
-    domain = _needed(index, config.domain_column, config)
-    empty = f"no concept has different pictures in two values of {config.domain_column!r}"
-    return Rule(concept, domain, index.labels("category"), empty)
+    """The same concept, or category, in another domain: any column says which."""
+    meaning = shared_column(index, config)
+    column = config.domain_column
+    if column not in index.catalog.table.column_names:
+        raise unknown("pairs.domain_column", column, index.catalog.table.column_names)
+    if column == meaning:
+        raise UserError("pairs.domain_column", "must differ from what the images share", column)
+    shared = _needed(index, meaning, config)
+    domain = _needed(index, column, config)
+    empty = f"no {meaning} has different pictures in two values of {column!r}"
+    return Rule(shared, domain, shared if meaning == "category" else index.labels("category"), empty)
+
+
+def shared_column(index: ImageIndex, config: PairsConfig) -> str:
+    """The column that images paired across domains share: as configured, else the finest that is filled."""
+    if config.meaning is not None:
+        return config.meaning
+    filled = index.labels("concept").known.any() or not index.labels("category").known.any()
+    return "concept" if filled else "category"
 
 
 @RELATIONS.register("random_same_category")
@@ -89,6 +103,17 @@ def labelled(index: ImageIndex, config: PairsConfig) -> Rule:
     concept = index.labels("concept").renamed(lambda name: f"concept {name}")
     meaning = concept.otherwise(category.renamed(lambda name: f"category {name}"))
     return Rule(meaning, None, category, "there are no images")
+
+
+@RELATIONS.register("neighbour")
+def neighbour(index: ImageIndex, config: PairsConfig) -> Rule:
+    """Pairs mined from embeddings. In a pool, images without a label mean nothing but themselves: all that
+    hang together by some neighbour would soon be everyone."""
+    rule = labelled(index, config)
+    if config.mode == "redrawn":
+        own = Labels(index.picture, tuple(f"image {name}" for name in index.ids))
+        rule = replace(rule, meaning=rule.meaning.otherwise(own))
+    return rule
 
 
 def rule_of(index: ImageIndex, config: PairsConfig) -> Rule:
@@ -116,7 +141,11 @@ def _ancestor(path: str, depth: int) -> str | None:
 
 
 def _needed(index: ImageIndex, column: str, config: PairsConfig) -> Labels:
-    labels = index.labels(column)
+    try:
+        labels = index.labels(column)
+    except pa.ArrowException:
+        kind = str(index.catalog.table.schema.field(column).type)
+        raise UserError(f"catalog.{column}", "must hold texts or numbers to pair images by", kind) from None
     if not labels.known.any():
         raise UserError(
             f"pairs.relation {config.relation}",

@@ -61,7 +61,7 @@ def _pairs(index: ImageIndex, saved: PairSet, config: PairsConfig) -> Selection:
     kept = config if config.mode == "redrawn" else inner.model_copy(update=asked)
     return of_list(
         index, kept, rule_of(index, inner), pairs.anchor[order], pairs.partner[order],
-        score=pairs.score[order], relation=(codes[order], names),
+        score=pairs.score[order], relation=(codes[order], names), mining=saved.mining,
     )  # fmt: skip
 
 
@@ -81,16 +81,17 @@ def _pool(index: ImageIndex, saved: PairSet, config: PairsConfig) -> Selection:
 
 def pool_of(saved: PairSet, pool: ImageIndex) -> Selection:
     """The selection of a redrawn set over just its images."""
-    inner = saved.config
-    if inner.relation == "listed":
+    # The limits have been at work already: they chose the images of the pool.
+    inner = saved.config.model_copy(update={"count": None, "per_class": None})
+    if inner.relation in ("listed", "neighbour"):
         anchor, partner = (
             listing.items(pool, saved.table.column(n).to_pylist()) for n in ("anchor", "partner")
         )
         order = np.lexsort((partner, anchor))
-        none = np.full(len(order), np.nan)
-        return of_list(pool, inner, rule_of(pool, inner), anchor[order], partner[order], score=none)
-    # The limits have been at work already: they chose the images of the pool.
-    return select(pool, inner.model_copy(update={"count": None, "per_class": None}))
+        score = saved.table.column("score").fill_null(float("nan")).to_numpy()[order]
+        rule, mining = rule_of(pool, inner), saved.mining
+        return of_list(pool, inner, rule, anchor[order], partner[order], score=score, mining=mining)
+    return select(pool, inner)
 
 
 def _refuse_changes(config: PairsConfig, inner: PairsConfig, *, changed: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,8 @@ class Selection:
 
     partner: -1 where `draws` gives it, anew each epoch. true_partner: the partner before corruption.
     relation: a number into `relations`. meaning, category: what the pair shares; the latter may be unknown.
-    edges: the list that `draws` draws from, for redrawn lists.
+    edges: the list that `draws` draws from, for redrawn lists; edge_score: (E,). mining: for pairs mined from
+    embeddings, their hash, their encoder and how the neighbours were searched.
     """
 
     index: ImageIndex
@@ -41,6 +44,8 @@ class Selection:
     category: Labels
     draws: Draws | None = None
     edges: tuple[Int, Int] | None = None
+    edge_score: NDArray[np.float64] | None = None
+    mining: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -60,6 +65,10 @@ def select(index: ImageIndex, config: PairsConfig) -> Selection:
         raise UserError("pairs", "needs images, and the catalogue has none")
     if config.relation == "listed":
         return _listed(index, config)
+    if config.relation == "neighbour":
+        from sempairs.pairs.mining import select_mined
+
+        return select_mined(index, config)
     rule = rule_of(index, config)
     if config.relation == "augmented":
         anchor = _limited(np.arange(len(index)), class_labels(index, rule), config)
@@ -82,6 +91,8 @@ def compose(
     score: NDArray[np.float64] | None = None,
     draws: Draws | None = None,
     edges: tuple[Int, Int] | None = None,
+    edge_score: NDArray[np.float64] | None = None,
+    mining: Mapping[str, Any] | None = None,
 ) -> Selection:
     """The selection of given pairs, sorted by anchor and partner, once the modifiers have been at them."""
     if score is None:
@@ -102,6 +113,7 @@ def compose(
     return Selection(
         index, config, anchor, partner, true_partner, codes, names, score,
         meaning.take(anchor), class_labels(index, rule).take(anchor), draws, edges,
+        edge_score, mining,
     )  # fmt: skip
 
 
@@ -141,7 +153,7 @@ def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: I
     first = np.full(place.max(initial=-1) + 1, np.iinfo(np.uint64).max)
     np.minimum.at(first, place, key)
     images = images[np.lexsort((key, place, first[place]))]
-    return images[_within(images, class_labels(index, rule), config, images_each=1)]
+    return images[within(images, class_labels(index, rule), config, images_each=1)]
 
 
 def _listed(index: ImageIndex, config: PairsConfig) -> Selection:
@@ -171,6 +183,7 @@ def of_list(
     *,
     score: NDArray[np.float64],
     relation: tuple[Int, tuple[str, ...]] | None = None,
+    mining: Mapping[str, Any] | None = None,
 ) -> Selection:
     """The selection of a list of pairs, sorted: as it stands, or, redrawn, as who may be whose partner."""
     if config.mode == "fixed":
@@ -178,8 +191,9 @@ def of_list(
         if relation is not None:
             relation = (relation[0][chosen], relation[1])
         return compose(
-            index, config, rule, anchor[chosen], partner[chosen], relation=relation, score=score[chosen]
-        )
+            index, config, rule, anchor[chosen], partner[chosen], relation=relation, score=score[chosen],
+            mining=mining,
+        )  # fmt: skip
     for field, limit in (("count", config.count), ("per_class", config.per_class)):
         if limit is not None:
             raise UserError(
@@ -187,7 +201,10 @@ def of_list(
             )
     draws = ListDraws(len(index), anchor, partner)
     pool = np.flatnonzero(draws.count > 0)
-    return compose(index, config, rule, pool, np.full(len(pool), -1), draws=draws, edges=(anchor, partner))
+    return compose(
+        index, config, rule, pool, np.full(len(pool), -1), draws=draws, edges=(anchor, partner),
+        edge_score=score, mining=mining,
+    )  # fmt: skip
 
 
 def _limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: int = 1) -> Int:
@@ -198,11 +215,11 @@ def _limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: 
         return positions
     draw = keyed.uniform(config.seed, STREAM, occurrence=positions, slot=LIMIT)[:, 0]
     order = np.argsort(draw, kind="stable")
-    return np.sort(order[_within(anchor[order], classes, config, images_each=images_each)])
+    return np.sort(order[within(anchor[order], classes, config, images_each=images_each)])
 
 
-def _within(items: Int, classes: Labels, config: PairsConfig, *, images_each: int) -> Int:
-    """Positions of the first of `items` that fit `per_class` and then `count`, in their order."""
+def within(items: Int, classes: Labels, config: PairsConfig, *, images_each: int) -> Int:
+    """Positions of the first of the anchors `items` that fit `per_class` and then `count`, in their order."""
     for field, limit in (("count", config.count), ("per_class", config.per_class)):
         if limit == 1 and config.mode == "redrawn" and config.relation != "augmented":
             raise UserError(f"pairs.{field}", "must be at least 2 for redrawn pairs", limit)

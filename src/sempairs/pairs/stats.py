@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from sempairs.errors import UserError
 from sempairs.pairs.index import Int, Labels
 from sempairs.pairs.plan import PairPlan
-from sempairs.pairs.relations import relation_name
+from sempairs.pairs.purity import mining_rows, purity
+from sempairs.pairs.relations import relation_name, shared_column
 from sempairs.pairs.saved import pool_of
 from sempairs.pairs.select import Selection
 from sempairs.pairs.table import PairSet
@@ -29,7 +31,8 @@ class PairStats:
     drawn with. domain_pairs: pairs an epoch by their two domains, sorted; redrawn, of the first epoch of draw
     seed 0. same_meaning: the negatives of an anchor that share its meaning, expected in a batch of
     `batch_size` pairs; of the 2 (batch_size - 1) that a contrastive loss on two views has. The image-matched
-    arm is counted over all images that its anchors are taken from.
+    arm is counted over all images that its anchors are taken from. shared: what pairs across domains have in
+    common, concept or category. purity: see `sempairs.pairs.purity`. mining: as `PairSet`.
     """
 
     relation: str
@@ -49,6 +52,9 @@ class PairStats:
     batch_size: int
     same_meaning: float
     negatives: int
+    shared: str | None
+    purity: dict[str, dict[str, float]]
+    mining: Mapping[str, Any] | None
     manifest_hash: str
     catalog_hash: str
 
@@ -95,6 +101,9 @@ def pair_stats(pairs: PairSet, *, batch_size: int = 256) -> PairStats:
         batch_size=batch_size,
         same_meaning=_same_meaning(meaning, batch_size),
         negatives=2 * (batch_size - 1),
+        shared=shared_column(pairs.index, config) if config.relation == "cross_domain" else None,
+        purity=purity(pairs),
+        mining=pairs.mining,
         manifest_hash=pairs.manifest_hash,
         catalog_hash=pairs.catalog_hash,
     )
@@ -104,9 +113,10 @@ def summary(stats: PairStats) -> list[tuple[str, str]]:
     """The numbers as rows of a name and a text, for a table."""
     balance, partners = stats.class_balance, stats.partners
     share = stats.images / stats.catalog_images if stats.catalog_images else float("nan")
+    shared = " of one category" if stats.shared == "category" else ""
     unit = "images" if stats.arm == "image_matched" else "pairs"
     rows = [
-        ("relation", f"{stats.relation}, {stats.mode}, {stats.arm} arm"),
+        ("relation", f"{stats.relation}{shared}, {stats.mode}, {stats.arm} arm"),
         ("pairs an epoch", f"{stats.pairs_per_epoch:,}"),
         ("images covered", f"{stats.images:,} of {stats.catalog_images:,} ({share:.1%})"),
         ("meanings", f"{stats.meanings:,}"),
@@ -126,6 +136,11 @@ def summary(stats: PairStats) -> list[tuple[str, str]]:
         rows.insert(2, ("of them", ", ".join(f"{name} {n:,}" for name, n in stats.relations.items())))
     if 1 < len(stats.multiplicity) <= 12:
         rows += [(f"images with {n} partner{'s' * (n > 1)}", f"{c:,}") for n, c in stats.multiplicity.items()]
+    rows += [
+        (f"purity by {column}", f"{found['share']:.1%} of {found['n']:,.0f} pairs share it")
+        for column, found in stats.purity.items()
+    ]
+    rows += mining_rows(stats.mining)
     common = sorted(stats.domain_pairs.items(), key=lambda item: (-item[1], item[0]))
     rows += [(f"{stats.domain_column}: {name}", f"{n:,}") for name, n in common[:_SHOWN]]
     if len(common) > _SHOWN:

@@ -9,6 +9,7 @@ and `arm: augmented` or `arm: image_matched` for the matched baselines.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from sempairs import __version__
+from sempairs.catalog.sources.release import ABOUT as RELEASE
 from sempairs.catalog.table import Catalog
 from sempairs.config import validate
 from sempairs.errors import UserError
@@ -26,6 +28,7 @@ from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.index import ImageIndex, Int, Labels
 from sempairs.pairs.manifest import pair_hash, pair_rows, rows_hash
 from sempairs.pairs.relations import class_labels, rule_of
+from sempairs.pairs.released import open_released
 from sempairs.pairs.select import AUGMENTED, CORRUPTED, Selection, everyone, select
 
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -51,6 +54,7 @@ class PairSet:
     unless it is false by `corrupted`. A redrawn list has the listed pairs. The image-matched baseline has one
     row for each image that its `pairs_per_epoch` anchors are taken from.
     catalog: sorted by id. catalog_hash, catalog_images: of the whole catalogue the set was built from.
+    mining: of mined pairs, the embeddings' hash, their encoder, and how the neighbours were searched.
     """
 
     table: pa.Table
@@ -59,6 +63,7 @@ class PairSet:
     pairs_per_epoch: int
     catalog_hash: str
     catalog_images: int
+    mining: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -77,7 +82,8 @@ class PairSet:
         relation, names = selection.relation, selection.relations
         if arm == "semantic" and selection.edges is not None:
             anchor, partner = selection.edges
-            relation, score = np.zeros(len(anchor), dtype=np.int64), np.full(len(anchor), np.nan)
+            relation, given = np.zeros(len(anchor), dtype=np.int64), selection.edge_score
+            score = np.full(len(anchor), np.nan) if given is None else given
         elif arm != "semantic":
             anchor = partner = selection.shown(arm) if arm == "image_matched" else selection.anchor
             relation, names = np.zeros(len(anchor), dtype=np.int64), (AUGMENTED,)
@@ -90,7 +96,7 @@ class PairSet:
             pa.array(names, type=pa.string()).take(pa.array(relation)).dictionary_encode(),
             pa.array(score, mask=np.isnan(score)),
             _constant(f"sempairs {__version__}", len(anchor)),
-            _constant(_params(config), len(anchor)),
+            _constant(_params(config, selection.mining), len(anchor)),
         ]
         used = np.unique(np.concatenate([anchor, partner[partner >= 0]]))
         images = index.catalog.select(index.rows[used])
@@ -101,6 +107,7 @@ class PairSet:
             len(selection),
             catalog_hash,
             catalog_images,
+            selection.mining,
         )
 
     @cached_property
@@ -208,14 +215,20 @@ class PairSet:
             },
             "manifest_hash": self.manifest_hash,
             "catalog_hash": self.catalog_hash,
+            **({"mining": dict(self.mining)} if self.mining is not None else {}),
             "files": {name: sha256_file(folder / name) for name in (PAIRS, IMAGES)},
         }
         write_json(folder / ABOUT, about)
 
     @classmethod
     def open(cls, folder: str | Path) -> PairSet:
-        """A saved set. Raises: UserError if it is missing, cut short, edited or from a later version."""
+        """A saved set, or the semantic one of a release.
+
+        Raises: UserError if it is missing, cut short, edited or from a later version.
+        """
         place = Path(folder)
+        if (place / RELEASE).is_file():
+            return open_released(place)
         if not (place / ABOUT).is_file():
             raise UserError(
                 str(place), f"is no folder of pairs (it has no {ABOUT})", remedy="see `sempairs pairs build`"
@@ -250,7 +263,7 @@ class PairSet:
             table.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise UserError(str(place / PAIRS), f"is not readable ({error})", remedy=remedy) from None
-        pairs = cls(table, Catalog.open(place / IMAGES), config, *facts)
+        pairs = cls(table, Catalog.open(place / IMAGES), config, *facts, about.get("mining"))
         try:
             pairs.validate()
         except UserError as error:
@@ -284,7 +297,9 @@ def _constant(text: str, n: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array([text]))
 
 
-def _params(config: PairsConfig) -> str:
-    """What the builder was given, as JSON; where a list came from is no part of it."""
-    given = config.model_dump(mode="json", exclude={"relation", "file"}, exclude_defaults=True)
+def _params(config: PairsConfig, mining: Mapping[str, Any] | None) -> str:
+    """What the builder was given, as JSON; where a list or table lay is no part of it, what it held is."""
+    given = config.model_dump(mode="json", exclude={"relation", "file", "embeddings"}, exclude_defaults=True)
+    if mining is not None:
+        given |= {name: mining[name] for name in ("embeddings", "encoder") if name in mining}
     return json.dumps(given, sort_keys=True)

@@ -61,8 +61,16 @@ def crossed(catalog: Catalog, column: str) -> str:
     return markdown_table([column, *splits, "images"], rows)
 
 
+def size_category(n: int) -> str:
+    """Hugging Face's name for so many rows."""
+    return next((label for limit, label in _SIZES if n < limit), "n>1M")
+
+
 def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|")
+    if isinstance(value, int):
+        return f"{value:,}"
+    # Labels come from the data: one cell stays one cell, and text.
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _licences(catalog: Catalog) -> str:
@@ -75,13 +83,12 @@ def _licences(catalog: Catalog) -> str:
 
 def _front_matter(title: str, catalog: Catalog, tags: Sequence[str]) -> str:
     licences = sorted({licence.lower() for licence in catalog.column("licence") if licence is not None})
-    size = next((label for limit, label in _SIZES if len(catalog) < limit), "n>1M")
     files = [{"split": split, "path": f"{DATA}/{split}.parquet"} for split in by_split(catalog)]
     matter: Mapping[str, object] = {
         "pretty_name": title,
         "license": licences or ["other"],
         "task_categories": ["image-feature-extraction", "image-classification"],
-        "size_categories": [size],
+        "size_categories": [size_category(len(catalog))],
         "tags": list(tags),
         "configs": [{"config_name": "default", "data_files": files}],
     }

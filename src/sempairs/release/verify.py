@@ -9,13 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from sempairs.catalog import Catalog
 from sempairs.catalog.images import UnreadableImage, decode, pixel_hash
 from sempairs.catalog.names import escape_name
 from sempairs.catalog.sources.base import Problem
-from sempairs.catalog.sources.release import ABOUT, DATA, IMAGE, ReleaseSource, read_about
+from sempairs.catalog.sources.release import ABOUT, DATA, FORMAT, IMAGE, ReleaseSource, read_about
 from sempairs.errors import UserError
 from sempairs.files import sha256_bytes, sha256_file
+from sempairs.pairs.released import RELEASED, open_released
 from sempairs.progress import track
+from sempairs.release.build import CROISSANT, DATASHEET, check_matched, open_arms
 from sempairs.release.writer import CARD, CHECKSUMS, counts, manifest_hash
 
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
@@ -66,20 +69,66 @@ def _files(root: Path) -> Iterator[Problem]:
             yield Problem(escape_name(name), "is a link or no regular file")
         elif sha256_file(file) != listed[name]:
             yield Problem(escape_name(name), "does not have the listed checksum")
-    for name in (ABOUT, CARD):
+    for name in _required(root):
         if name not in listed:
             yield Problem(CHECKSUMS, f"does not list {name}")
 
 
+def _required(root: Path) -> tuple[str, ...]:
+    try:
+        pairs = read_about(root)["format"] == FORMAT
+    except UserError:  # said elsewhere
+        pairs = False
+    return (ABOUT, CARD, DATASHEET, CROISSANT) if pairs else (ABOUT, CARD)
+
+
 def _content(root: Path) -> Iterator[Problem]:
     about = read_about(root)
-    catalog = ReleaseSource(str(root)).scan().catalog
+    source = ReleaseSource(str(root))
+    catalog = source.scan().catalog
     for field, found in (("manifest_hash", manifest_hash(catalog)), ("counts", counts(catalog))):
         if about.get(field) != found:
             yield Problem(ABOUT, f"{field} is not that of the data")
+    if about["format"] == FORMAT:
+        yield from _pairs(root, catalog)
+        if source.references_only:
+            yield from _no_images(root)
+
+
+def _pairs(root: Path, catalog: Catalog) -> Iterator[Problem]:
+    """Every arm is what was released, and each baseline that of the semantic pairs."""
+    arms = open_arms(root)
+    if "semantic" not in arms:
+        yield Problem(ABOUT, "names no semantic pairs")
+        return
+    extra = {path.stem for path in (root / RELEASED).glob("*")} - set(arms)
+    if extra:
+        yield Problem(escape_name(f"{RELEASED}/{min(extra)}"), f"is not named in {ABOUT}")
+    semantic = None
+    for arm in arms:
+        try:
+            pairs = open_released(root, arm, catalog=catalog)
+            semantic = pairs if semantic is None else semantic
+            check_matched(root / RELEASED, arm, pairs, semantic)
+        except UserError as error:
+            yield Problem(f"{RELEASED}/{arm}.parquet", str(error))
+            continue
+        told = read_about(root)["pairs"]["sets"][arm]
+        if (told.get("rows"), told.get("images")) != (len(pairs), len(pairs.catalog)):
+            yield Problem(ABOUT, f"rows or images of the {arm} pairs are not those of the data")
+
+
+def _no_images(root: Path) -> Iterator[Problem]:
+    import pyarrow.parquet as pq
+
+    for file in sorted((root / DATA).glob("*.parquet")):
+        if IMAGE in pq.read_schema(file).names:
+            yield Problem(f"{DATA}/{file.name}", "holds images, in a release of references")
 
 
 def _images(root: Path, pixels: bool, progress: bool) -> Iterator[Problem]:
+    if ReleaseSource(str(root)).references_only:
+        return
     rows = _rows(
         sorted((root / DATA).glob("*.parquet")), ["uri", "file_hash", "pixel_hash", "width", "height"]
     )
@@ -95,12 +144,16 @@ def _rows(files: list[Path], columns: list[str]) -> Iterator[tuple[str, dict[str
 
     for file in files:
         with pq.ParquetFile(file) as opened:
+            if opened.schema_arrow.get_field_index(IMAGE) < 0:
+                raise UserError(file.name, f"lacks the column {IMAGE}")
             for batch in opened.iter_batches(256, columns=[*columns, IMAGE]):
                 yield from ((file.name, row) for row in batch.to_pylist())
 
 
 def _image_fault(row: dict[str, Any], pixels: bool) -> str | None:
-    data = row[IMAGE]["bytes"]
+    data = (row[IMAGE] or {}).get("bytes")
+    if data is None:
+        return "has no image"
     if sha256_bytes(data) != row["file_hash"]:
         return "does not have its file_hash"
     if not pixels:

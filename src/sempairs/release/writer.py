@@ -1,5 +1,7 @@
 """Writes a release: a folder that says everything about itself.
 
+`write_release` is for images alone (format 1); `sempairs.release.build` adds pairs to them (format 2).
+
     data/<split>.parquet   catalogue columns and the images' bytes, rows sorted by image_id
     release.json           name, version, counts, manifest hash, how it was built
     README.md              the card, with Hugging Face's front matter
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sempairs.catalog import SPLITS, Catalog
-from sempairs.catalog.sources.release import ABOUT, DATA, FORMAT, IMAGE
+from sempairs.catalog.sources.reading import in_threads
+from sempairs.catalog.sources.release import ABOUT, DATA, FORMAT_1, IMAGE
 from sempairs.errors import UserError
-from sempairs.files import atomic_folder, sha256_bytes, sha256_file, write_json
+from sempairs.files import atomic_folder, sha256_file, write_json
+from sempairs.progress import bar
+from sempairs.release.images import WORKERS, checked
 
 CHECKSUMS = "checksums.sha256"
 CARD = "README.md"
@@ -32,6 +37,7 @@ LICENCES = "LICENSES"
 UNASSIGNED = "unassigned"
 
 _ROWS_PER_GROUP = 512
+_GROUP_BYTES = 16 << 20  # so that a reader of one photograph need not hold hundreds
 # Each value is another one: a dictionary would only cost room.
 _UNIQUE = ("image_id", "file_hash", "pixel_hash", "uri")
 _IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -60,7 +66,7 @@ def write_release(
         raise UserError("release", "must hold at least one image")
     ordered = catalog.in_order().with_column("source", [name] * len(catalog))
     about = {
-        "format": FORMAT,
+        "format": FORMAT_1,
         "name": name,
         "version": version,
         "manifest_hash": manifest_hash(ordered),
@@ -68,13 +74,12 @@ def write_release(
         **facts,
     }
     with atomic_folder(out) as folder:
-        for split, part in by_split(ordered).items():
-            _write_parquet(folder / DATA / f"{split}.parquet", part, read)
+        write_images(folder / DATA, ordered, read)
         for file, text in licences.items():
-            _write_text(folder / LICENCES / file, text)
-        _write_text(folder / CARD, card)
+            write_text(folder / LICENCES / file, text)
+        write_text(folder / CARD, card)
         write_json(folder / ABOUT, about)
-        _write_text(folder / CHECKSUMS, _checksums(folder))
+        write_text(folder / CHECKSUMS, checksums(folder))
     return about
 
 
@@ -116,48 +121,96 @@ def _distinct(catalog: Catalog, column: str) -> int:
     return int(pc.count_distinct(catalog.table.column(column), mode="only_valid").as_py())
 
 
-def _write_parquet(path: Path, catalog: Catalog, read: Callable[[str], bytes]) -> None:
+def write_images(
+    folder: Path,
+    catalog: Catalog,
+    read: Callable[[str], bytes] | None,
+    *,
+    shard_bytes: int | None = None,
+    progress: bool = False,
+) -> None:
+    """Writes the images of each split under `folder`, in the catalogue's order.
+
+    read: the bytes of a uri, checked against its `file_hash`; None leaves the images out.
+    shard_bytes: of images, at most, in one file `<split>-00000.parquet` (a larger image is alone in one);
+    None gives one file `<split>.parquet`.
+    """
+    folder.mkdir(exist_ok=True)
+    for split, part in by_split(catalog).items():
+        table = part.table
+        groups = _groups(table, read, None if shard_bytes is None else min(shard_bytes, _GROUP_BYTES))
+        shown = bar(total=len(part), what=f"writing {split}", unit="image") if progress else None
+        writer, number, size = None, 0, 0
+        try:
+            for rows, data in groups:
+                amount = sum(map(len, data))
+                if writer and shard_bytes is not None and size + amount > shard_bytes:
+                    writer.close()
+                    writer, number, size = None, number + 1, 0
+                name = f"{split}.parquet" if shard_bytes is None else f"{split}-{number:05d}.parquet"
+                writer = writer or _parquet(folder / name, table.schema, with_images=read is not None)
+                if read is not None:
+                    images = [pa.array(data, pa.binary()), rows.column("uri").combine_chunks()]
+                    column = pa.StructArray.from_arrays(images, fields=list(_IMAGE_TYPE))
+                    rows = rows.append_column(IMAGE, column)
+                writer.write_table(rows.cast(writer.schema), row_group_size=_ROWS_PER_GROUP)
+                size += amount
+                if shown is not None:
+                    shown.update(len(rows))
+        finally:
+            if writer:
+                writer.close()
+            if shown is not None:
+                shown.close()
+
+
+def _parquet(path: Path, schema: pa.Schema, *, with_images: bool) -> Any:
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(exist_ok=True)
-    table = catalog.table
-    schema = table.schema.append(pa.field(IMAGE, _IMAGE_TYPE)).with_metadata(_HUGGING_FACE)
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    # Images are compressed already; left plain, a reader gets at one without unpacking its neighbours.
-    packing = {f.name: "zstd" for f in table.schema} | {f"{IMAGE}.bytes": "none", f"{IMAGE}.path": "zstd"}
-    with pq.ParquetWriter(
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    packing = {f.name: "zstd" for f in schema}
+    whole = schema.with_metadata(None)
+    if with_images:
+        whole = schema.append(pa.field(IMAGE, _IMAGE_TYPE)).with_metadata(_HUGGING_FACE)
+        # Images are compressed already; left plain, a reader gets at one without unpacking its neighbours.
+        packing |= {f"{IMAGE}.bytes": "none", f"{IMAGE}.path": "zstd"}
+    return pq.ParquetWriter(
         path,
-        schema,
+        whole,
         compression=packing,
         use_dictionary=[text for text in texts if text not in _UNIQUE],
-        write_statistics=[f.name for f in table.schema],
-    ) as writer:
+        write_statistics=[f.name for f in schema],
+    )
+
+
+def _groups(
+    table: pa.Table, read: Callable[[str], bytes] | None, limit: int | None
+) -> Iterator[tuple[pa.Table, list[bytes]]]:
+    """Rows and their images, a row group at a time: of so many rows, and `limit` bytes (or one image)."""
+    if read is None:
         for start in range(0, len(table), _ROWS_PER_GROUP):
-            rows = table.slice(start, _ROWS_PER_GROUP)
-            uris = rows.column("uri").to_pylist()
-            data = [
-                _checked(read, *row) for row in zip(uris, rows.column("file_hash").to_pylist(), strict=True)
-            ]
-            images = pa.StructArray.from_arrays(
-                [pa.array(data, pa.binary()), pa.array(uris)], fields=list(_IMAGE_TYPE)
-            )
-            writer.write_table(rows.append_column(IMAGE, images).cast(schema), row_group_size=_ROWS_PER_GROUP)
+            yield table.slice(start, _ROWS_PER_GROUP), []
+        return
+    start, data, size = 0, list[bytes](), 0
+    rows = zip(table.column("uri").to_pylist(), table.column("file_hash").to_pylist(), strict=True)
+    for at, image in enumerate(in_threads(lambda row: checked(read, *row), rows, WORKERS)):
+        too_big = limit is not None and size + len(image) > limit
+        if data and (too_big or len(data) == _ROWS_PER_GROUP):
+            yield table.slice(start, len(data)), data
+            start, data, size = at, [], 0
+        data.append(image)
+        size += len(image)
+    if data:
+        yield table.slice(start, len(data)), data
 
 
-def _checked(read: Callable[[str], bytes], uri: str, file_hash: str) -> bytes:
-    data = read(uri)
-    if sha256_bytes(data) != file_hash:
-        raise UserError(
-            f"image {uri}", "is not the file that the catalogue was made from", remedy="scan again"
-        )
-    return data
-
-
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 with Unix line ends, into a folder that is made if absent."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _checksums(folder: Path) -> str:
+def checksums(folder: Path) -> str:
+    """The lines of `checksums.sha256` for all files under `folder`."""
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return "".join(f"{sha256_file(folder / name)}  {name}\n" for name in files)

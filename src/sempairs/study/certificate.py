@@ -25,10 +25,10 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
 }
 # Facts of a run that stand beside its recipe in the provenance; a contrast may declare these too.
 MEASURED = (
-    *_PARTNER, "pairs.anchor_hash", "pairs.per_epoch", "pairs.class_histogram", "data.catalog_hash",
-    "data.training_images", "schedule.steps", "schedule.steps_per_epoch", "schedule.warm_up_steps",
-    "optimiser.peak_lr", "images_shown", "initial_weights.encoder", "initial_weights.method",
-    "versions", "hardware", "threads", "code",
+    *_PARTNER, "pairs.mining", "pairs.anchor_hash", "pairs.per_epoch", "pairs.class_histogram",
+    "data.catalog_hash", "data.training_images", "schedule.steps", "schedule.steps_per_epoch",
+    "schedule.warm_up_steps", "optimiser.peak_lr", "images_shown", "initial_weights.encoder",
+    "initial_weights.method", "versions", "hardware", "threads", "code",
 )  # fmt: skip
 # What describes the place and time of a run rather than how it was made.
 IGNORED = ("run", "started", "finished", "seconds")

@@ -1,7 +1,7 @@
 """What lies in a study folder: where each cell stands, and what it measured.
 
 ```
-STUDY/plan.json  recipe.yaml  results.parquet  certificate.json  report.html  examples/
+STUDY/plan.json  recipe.yaml  results.parquet  certificate.json  report.html  examples/  sights/
 STUDY/pixels/  cache/  what cells share: images as pixels, features; may be removed when all is done
 STUDY/runs/CELL/  the run folder of the pretraining, with log.txt, results.jsonl and outcome.json
 ```

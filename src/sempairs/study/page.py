@@ -86,6 +86,7 @@ def context(study: Path, gathered: Gathered) -> dict[str, Any]:
         "gains": [_gains(findings, finding, i) for i, finding in enumerate(_primary_first(findings))],
         "scores": _scores(findings, arms),
         "examples": _examples(study),
+        "sights": _sights(study),
         "curves": _curves(study, gathered, arms),
         "certificates": [_certificate(study, gathered, finding) for finding in _primary_first(findings)],
         "health": findings.health,
@@ -190,6 +191,22 @@ def _examples(study: Path) -> dict[str, Any] | None:
                 data = (study / "examples" / picture["file"]).read_bytes()
                 picture["src"] = "data:image/png;base64," + base64.b64encode(data).decode()
     return found
+
+
+def _sights(study: Path) -> dict[str, Any] | None:
+    folder = study / "sights"
+    if not (folder / "index.json").exists():
+        return None
+    found: dict[str, Any] = read_json(folder / "index.json")
+    found["arms"] = [
+        {"arm": arm, **{kind: _webp(folder / f"{arm}-{kind}.webp") for kind in ("neighbours", "map")}}
+        for arm in found["arms"]
+    ]
+    return found
+
+
+def _webp(path: Path) -> str:
+    return "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def _curves(study: Path, gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]]:

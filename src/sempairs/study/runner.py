@@ -29,6 +29,7 @@ from sempairs.study.gathered import Gathered
 from sempairs.study.plan import Cell, Plan, check_out, freeze, make_plan
 from sempairs.study.recipe import StudyRecipe
 from sempairs.study.report import write_report
+from sempairs.study.sights import write_sights
 
 POLL = 0.5  # seconds between looks at the running cells
 GRACE = 10.0  # seconds a cell gets to end after being told to
@@ -56,6 +57,7 @@ def run_study(study: StudyRecipe, out: Path, *, jobs: int | None = None) -> Gath
         freeze(plan, out)
         prepare(plan, out)
         run_cells(plan, out, jobs=jobs or study.jobs)
+        write_sights(plan, out)
         return write_report(out)
 
 

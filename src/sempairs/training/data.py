@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from sempairs import keyed
+from sempairs.catalog.labelling import label
 from sempairs.catalog.sources import Source, open_source
-from sempairs.catalog.splits import assign_splits
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
@@ -81,6 +81,7 @@ def load_data(recipe: PretrainRecipe, *, pixel_cache: Path | None = None) -> Tra
 def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]:
     """The training images, then the validation images; and how many of the former there are."""
     data = recipe.data
+    catalog = label(catalog, data)
     keep = np.ones(len(catalog), dtype=bool)
     for column, allowed in data.where.items():
         if column not in catalog.table.column_names:
@@ -88,7 +89,7 @@ def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]
         keep &= np.array([value in allowed for value in catalog.column(column)], dtype=bool)
     if not keep.any():
         raise UserError("data.where", "must leave some images", dict(data.where), "loosen the filter")
-    catalog = assign_splits(catalog, seed=data.split_seed).select(keep)
+    catalog = catalog.select(keep)
     split = catalog.column("split")
     train = np.flatnonzero(split == data.split)
     if not len(train):

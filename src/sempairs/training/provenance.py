@@ -77,6 +77,8 @@ def facts(
             "per_epoch": data.plan.n,
             "images": len(data.plan.images),
             "class_histogram": data.plan.class_histogram(),
+            # The encoder that mined the pairs is extra data, which a contrast has to declare.
+            **({"mining": data.plan.selection.mining} if data.plan.selection.mining else {}),
         },
         "data": {"catalog_hash": data.catalog.content_hash(), "training_images": data.n_train},
         "schedule": {"steps": steps, "steps_per_epoch": steps_per_epoch, "warm_up_steps": warm_up},

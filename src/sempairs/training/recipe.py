@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sempairs.catalog.labelling import Labelling
 from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import AnyMethodConfig
@@ -15,8 +16,9 @@ from sempairs.views.config import ViewsConfig
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class DataConfig(Config):
-    """Which images: a source, the split to train on, and optional filters on columns of the catalogue."""
+class DataConfig(Labelling):
+    """Which images, and their labels: a source, the split to train on, and filters on columns, which see the
+    categories as `Labelling` leaves them."""
 
     source: str
     split: str = "train"
@@ -24,8 +26,6 @@ class DataConfig(Config):
     where: dict[str, tuple[bool | int | str, ...]] = Field(default_factory=dict)
     # Side in pixels at which images are kept in memory; crops are cut from these.
     store_size: Annotated[int, Field(ge=8)] = 64
-    # A source without splits gets keyed ones; all runs of a study share them.
-    split_seed: Annotated[int, Field(ge=0)] = 0
 
 
 class OptimiserConfig(Config):

@@ -6,23 +6,15 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-from sempairs.catalog.images import SUFFIXES, decode
-from sempairs.catalog.names import category_path, escape_name, unescape_name
-from sempairs.catalog.sources.base import Problem, Scan, existing_path, source_kind
-from sempairs.catalog.sources.reading import (
-    SPLIT_NAMES,
-    Measured,
-    Member,
-    measure_bytes,
-    read_inside,
-    scan_members,
-)
+from sempairs.catalog.images import SUFFIXES
+from sempairs.catalog.names import category_path, escape_name
+from sempairs.catalog.sources.base import Problem, existing_path, source_kind
+from sempairs.catalog.sources.files import FilesSource, Found
+from sempairs.catalog.sources.reading import SPLIT_NAMES, Member
 
 
 @source_kind("folder", summary="images in nested class folders", example="folder:photos")
-class FolderSource:
+class FolderSource(FilesSource):
     """Every image file under a folder; the folders on the way to it are its category, `animal/cat`.
 
     Images directly in the folder have no category. Where the outermost folders are all called after splits
@@ -35,27 +27,10 @@ class FolderSource:
         self.root = existing_path("folder", rest, folder=True)
         self.spec = f"folder:{self.root}"
 
-    def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
-        def measure(uri: str) -> Measured:
-            return measure_bytes(self._read(uri), decode=decode)
-
+    def find(self) -> Found:
         found = walk(self.root)
         members = _members(escape_name(self.root.name) or "folder", found.files)
-        return scan_members(
-            self.spec,
-            members,
-            measure,
-            workers=workers,
-            progress=progress,
-            problems=found.problems,
-            ignored=found.ignored,
-        )
-
-    def open_image(self, uri: str) -> Image.Image:
-        return decode(self._read(uri))
-
-    def _read(self, uri: str) -> bytes:
-        return read_inside(self.root, unescape_name(uri))
+        return Found(members, found.problems, found.ignored)
 
 
 @dataclass

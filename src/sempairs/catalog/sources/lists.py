@@ -6,19 +6,10 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from sempairs.catalog.images import decode
-from sempairs.catalog.names import category_path, escape_name, printable, unescape_name
-from sempairs.catalog.sources.base import Problem, Scan, existing_path, source_kind
-from sempairs.catalog.sources.reading import (
-    SPLIT_NAMES,
-    Measured,
-    Member,
-    measure_bytes,
-    read_inside,
-    scan_members,
-)
+from sempairs.catalog.names import category_path, escape_name, printable
+from sempairs.catalog.sources.base import Problem, existing_path, source_kind
+from sempairs.catalog.sources.files import FilesSource, Found
+from sempairs.catalog.sources.reading import SPLIT_NAMES, Member
 from sempairs.catalog.table import SCHEMA
 from sempairs.errors import UserError, unknown
 
@@ -37,7 +28,7 @@ _MEASURED = tuple(name for name in SCHEMA.names if name not in COLUMNS)
 
 
 @source_kind("csv", summary="a list of files, categories, splits, ...", example="csv:photos/list.csv")
-class CsvSource:
+class CsvSource(FilesSource):
     """A UTF-8 CSV file with a header line; every further line names one image.
 
     `path` is relative to the list's own folder and may not leave it; a list without it needs `image_id`,
@@ -47,24 +38,15 @@ class CsvSource:
     with its number and left out.
     """
 
+    walks = False
+
     def __init__(self, rest: str) -> None:
         self.path = existing_path("csv", rest, folder=False)
+        self.root = self.path.parent
         self.spec = f"csv:{self.path}"
 
-    def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
-        def measure(uri: str) -> Measured:
-            return measure_bytes(self._read(uri), decode=decode)
-
-        members, problems = self._members()
-        return scan_members(
-            self.spec, members, measure, workers=workers, progress=progress, problems=problems
-        )
-
-    def open_image(self, uri: str) -> Image.Image:
-        return decode(self._read(uri))
-
-    def _read(self, uri: str) -> bytes:
-        return read_inside(self.path.parent, unescape_name(uri))
+    def find(self) -> Found:
+        return Found(*self._members())
 
     def _members(self) -> tuple[list[Member], list[Problem]]:
         members: list[Member] = []

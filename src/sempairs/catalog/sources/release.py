@@ -26,7 +26,13 @@ from sempairs.progress import track
 ABOUT = "release.json"
 DATA = "data"
 IMAGE = "image"
-FORMAT = "sempairs.release/1"
+# 1: images alone, one file a split. 2: shards of a split, pairs, references; reads 1 as well.
+FORMAT_1 = "sempairs.release/1"
+FORMAT = "sempairs.release/2"
+
+# What `images` says in `release.json`: the files themselves, or what they are known by.
+FILES = "files"
+REFERENCES = "references"
 
 _BUNDLED = "emoji-pairs"
 _BATCH = 64
@@ -40,7 +46,8 @@ _BATCH = 64
 class ReleaseSource:
     """A release folder: `release.json` and Parquet files that hold catalogue columns and image bytes.
 
-    The catalogue is read without the images. An image is read from its file when it is opened.
+    The catalogue is read without the images. An image is read from its file when it is opened. A release of
+    references has no images: its catalogue can be read, and `sempairs release join` adds one's own copies.
     """
 
     def __init__(self, rest: str) -> None:
@@ -58,7 +65,8 @@ class ReleaseSource:
         merged = pa.concat_tables(parts, promote_options="permissive")
         catalog = Catalog.from_table(merged).in_order()
         catalog = catalog.with_column("source", [self.spec] * len(catalog))
-        if not decode:
+        _check_complete(self.root, self.about, len(catalog))
+        if not decode or self.references_only:
             return Scan(catalog)
         reasons = self._check_pixels(catalog, workers, progress)
         sound = np.array([reason is None for reason in reasons], dtype=bool)
@@ -66,11 +74,27 @@ class ReleaseSource:
         problems = (Problem(uri, reason) for uri, reason in zip(uris, reasons, strict=True) if reason)
         return Scan(catalog.select(sound), tuple(sorted(problems, key=lambda p: p.where)))
 
+    @property
+    def references_only(self) -> bool:
+        """Whether the release holds hashes of its images instead of the images."""
+        return self.about.get("images") == REFERENCES
+
     def open_image(self, uri: str) -> Image.Image:
+        images, name = self._place_of(uri)
+        return images.open_image(name)
+
+    def read_bytes(self, uri: str) -> bytes:
+        """The bytes of an image's file. Raises: UnreadableImage."""
+        images, name = self._place_of(uri)
+        return images._read(name)
+
+    def _place_of(self, uri: str) -> tuple[ParquetSource, str]:
+        if self.references_only:
+            raise UnreadableImage("this release holds references only; run `sempairs release join` first")
         images, place = self._index()
         if uri not in place:
             raise UnreadableImage(f"no image {uri!r} in this release")
-        return images.open_image(place[uri])
+        return images, place[uri]
 
     def _index(self) -> tuple[ParquetSource, dict[str, str]]:
         """Where in the Parquet files each uri lies; made when the first image is opened."""
@@ -136,10 +160,19 @@ def read_about(root: Path) -> dict[str, Any]:
     if not (root / ABOUT).is_file():
         raise UserError(str(root), f"is no release: it has no {ABOUT}")
     about = read_json(root / ABOUT)
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") not in (FORMAT_1, FORMAT):
         got = about.get("format") if isinstance(about, dict) else about
-        raise UserError(f"{root / ABOUT}: format", f"must be {FORMAT!r}", got)
+        raise UserError(f"{root / ABOUT}: format", f"must be {FORMAT_1!r} or {FORMAT!r}", got)
     return about
+
+
+def _check_complete(root: Path, about: dict[str, Any], found: int) -> None:
+    """Raises: UserError if the files hold another number of images than were released: a shard is missing."""
+    counts = about.get("counts")
+    expected = counts.get("images") if isinstance(counts, dict) else None
+    if isinstance(expected, int) and expected != found:
+        remedy = "try `sempairs release verify`"
+        raise UserError(str(root / DATA), f"must hold the {expected} images of the release", found, remedy)
 
 
 def read_tables(root: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-
-from sempairs.catalog.images import decode
-from sempairs.catalog.names import category_path, escape_name, unescape_name
-from sempairs.catalog.sources.base import Scan, existing_path, source_kind
+from sempairs.catalog.names import category_path, escape_name
+from sempairs.catalog.sources.base import existing_path, source_kind
+from sempairs.catalog.sources.files import FilesSource, Found
 from sempairs.catalog.sources.folder import walk
-from sempairs.catalog.sources.reading import Measured, Member, measure_bytes, read_inside, scan_members
+from sempairs.catalog.sources.reading import Member
 from sempairs.errors import UserError
 
 KIND = "stamps"
@@ -20,7 +18,7 @@ _DRAWN = "cartoon"
 
 
 @source_kind(KIND, summary="Tux Paint's stamps, photographs and drawings", example="stamps:tuxpaint/stamps")
-class StampsSource:
+class StampsSource(FilesSource):
     """About 800 PNG pictures in folders of categories. Where the innermost folder is `cartoon` it is the
     `domain`, and no part of the category. A stamp and its mirrored drawing share a `split_group`.
 
@@ -32,30 +30,15 @@ class StampsSource:
         self.root = existing_path(KIND, rest, folder=True)
         self.spec = f"{KIND}:{self.root}"
 
-    def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
-        def measure(uri: str) -> Measured:
-            return measure_bytes(self._read(uri), decode=decode)
-
+    def find(self) -> Found:
         found = walk(self.root)
         names = [name for name in found.files if name.lower().endswith(".png")]
         if not names:
             remedy = "give the folder that holds animals, food, town, …"
             raise UserError(f"source {self.spec}", "must hold .png stamps, and has none", remedy=remedy)
-        return scan_members(
-            self.spec,
-            [_member(name) for name in names],
-            measure,
-            workers=workers,
-            progress=progress,
-            problems=found.problems,
-            ignored=found.ignored + len(found.files) - len(names),
+        return Found(
+            [_member(name) for name in names], found.problems, found.ignored + len(found.files) - len(names)
         )
-
-    def open_image(self, uri: str) -> Image.Image:
-        return decode(self._read(uri))
-
-    def _read(self, uri: str) -> bytes:
-        return read_inside(self.root, unescape_name(uri))
 
 
 def _member(name: str) -> Member:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,12 @@ class Classification:
     @property
     def scored(self) -> Int:
         """Rows that any fold scores."""
-        return np.unique(np.concatenate([fold.test for fold in self.folds]))
+        return _rows(fold.test for fold in self.folds)
 
     @property
     def fitted(self) -> Int:
         """Rows that any fold fits on."""
-        return np.unique(np.concatenate([part for f in self.folds for part in (f.fit, f.validation)]))
+        return _rows(part for fold in self.folds for part in (fold.fit, fold.validation))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,48 @@ class Retrieval:
         return np.empty(0, dtype=np.int64)
 
 
-Problem = Classification | Retrieval
+@dataclass(frozen=True)
+class MultiLabel:
+    """Say of each image which of `classes` it shows. labels: (N, K) over the catalogue, 1 where it does, 0
+    where not, -1 where that image does not count for that class (VOC's "difficult").
+
+    folds, units, notes: as `Classification` has them.
+    """
+
+    labels: Int
+    classes: tuple[str, ...]
+    folds: tuple[Fold, ...]
+    units: NDArray[np.str_]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> Int:
+        """Rows that any fold scores."""
+        return _rows(fold.test for fold in self.folds)
+
+    @property
+    def fitted(self) -> Int:
+        """Rows that any fold fits on."""
+        return _rows(part for fold in self.folds for part in (fold.fit, fold.validation))
+
+
+class Problem(Protocol):
+    """What every problem has; a protocol says which types it takes.
+
+    scored: rows of the catalogue that are scored, which pretraining may not have seen. fitted: rows that are
+    only fitted on. notes: what was left out, as JSON values.
+    """
+
+    @property
+    def notes(self) -> Mapping[str, Any]: ...
+    @property
+    def scored(self) -> Int: ...
+    @property
+    def fitted(self) -> Int: ...
+
+
+def _rows(parts: Iterable[Int]) -> Int:
+    return np.unique(np.concatenate(list(parts)))
 
 
 @dataclass(frozen=True)
@@ -81,7 +122,8 @@ class Task:
     """name: as asked for. source: where its images are. protocol, metric: its one primary number.
 
     rule: what decides the images and labels beside the settings; goes into the settings hash.
-    movable: whether another source may be put in the place of its own.
+    movable: whether another source may be put in the place of its own. beside: further protocols that are
+    run where none is asked for.
     """
 
     name: str
@@ -91,6 +133,7 @@ class Task:
     rule: Mapping[str, Any]
     build: Callable[[Catalog, EvaluationConfig], Problem]
     movable: bool = False
+    beside: tuple[str, ...] = ()
 
     def at(self, source: str) -> Task:
         """The same task on another source's images. Raises: UserError if the task has a source of its own."""

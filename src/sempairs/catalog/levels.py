@@ -1,0 +1,136 @@
+"""What the levels of nested folders mean, and lists that say which image is in which split.
+
+DomainNet, PACS and Office-Home lie in `domain/class/` folders, of which `folder:` makes categories
+`clipart/dog`; `levels = (domain, category)` takes them apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sempairs.catalog.names import escape_name, printable
+from sempairs.catalog.sources.reading import SPLIT_NAMES
+from sempairs.catalog.table import SCHEMA, SPLITS, Catalog
+from sempairs.errors import UserError, unknown
+
+LEVELS = ("category", "concept", "domain", "split", "-")
+_COLUMN = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def check_levels(levels: Sequence[str]) -> None:
+    """Raises: ValueError if a level has no meaning, or two have the same one."""
+    for level in levels:
+        if level not in LEVELS and (level in SCHEMA.names or not _COLUMN.fullmatch(level)):
+            raise ValueError(f"must hold {', '.join(LEVELS)} or names of further columns, and has {level!r}")
+        if level not in ("category", "-") and levels.count(level) > 1:
+            raise ValueError(f"must not hold {level!r} twice")
+    if not levels:
+        raise ValueError("must not be empty")
+
+
+def apply_levels(catalog: Catalog, levels: Sequence[str]) -> Catalog:
+    """The catalogue with its categories taken apart: their first segment means `levels[0]`, and so on.
+
+    A level is `category` (may occur more than once: a path), `concept`, `domain`, `split`, `-` (dropped), or
+    any other name, which becomes a column. Deeper segments belong to the category. What an image's path is
+    too short for is null. A concept is told apart by its category too: `shoe/17` and `hat/17` are two.
+    (`cross_domain` pairs by category where there are no concepts.)
+
+    Raises: UserError if no path is as deep as the levels, or a split has an unknown name.
+    """
+    category = catalog.table.column("category").combine_chunks().dictionary_encode()
+    paths = [path.split("/") for path in category.dictionary.to_pylist()]
+    deepest = max(map(len, paths), default=0)
+    if deepest < len(levels):
+        rule = f"names {len(levels)} levels, and the images' folders are at most {deepest} deep"
+        raise UserError("data.levels", rule, list(levels))
+    taken = [_taken_apart(path, levels) for path in paths]
+    names = [*dict.fromkeys(["category", *(level for level in levels if level != "-")])]
+    table = catalog.table
+    for name in names:
+        values = pa.array([found.get(name) for found in taken], type=pa.string()).take(category.indices)
+        place = table.column_names.index(name) if name in table.column_names else None
+        add = table.append_column if place is None else functools.partial(table.set_column, place)
+        table = add(name, values)
+    return Catalog.from_table(table)
+
+
+def _taken_apart(path: Sequence[str], levels: Sequence[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    category = []
+    for level, part in zip((*levels, *["category"] * len(path)), path, strict=False):
+        if level == "category":
+            category.append(part)
+        elif level == "split":
+            if part.lower() not in SPLIT_NAMES:
+                raise unknown("data.levels: the split", part, SPLIT_NAMES)
+            found[level] = SPLIT_NAMES[part.lower()]
+        else:
+            found[level] = part
+    found["category"] = "/".join(category) or None
+    if "concept" in found:
+        found["concept"] = "/".join([*category, found["concept"] or ""])
+    return found
+
+
+def apply_split_lists(catalog: Catalog, lists: Mapping[str, str]) -> Catalog:
+    """The catalogue with the splits that lists of files say; images in none have no split.
+
+    lists: for each split a path or pattern (`*_train.txt`), relative to the source's folder. A line is a
+    file's path in that folder and, after a blank, its label (as in DomainNet and PACS), which is not read.
+    Raises: UserError for a list that is absent, cannot be read or names no image of the catalogue, and for an
+    image in two splits.
+    """
+    root = _root(catalog)
+    uris = catalog.table.column("uri")
+    split: list[str | None] = [None] * len(catalog)
+    for name, pattern in lists.items():
+        files = sorted(root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
+        if not files:
+            raise UserError(f"data.split_lists.{name}", f"must name a list in {root}", pattern)
+        for file in files:
+            lines = _lines(file)
+            rows = pc.index_in(pa.array([uri for _, uri in lines], type=pa.string()), value_set=uris)
+            if rows.null_count == len(lines):
+                raise UserError(str(file), "must list images of the source, and names none of them")
+            for (line, uri), row in zip(lines, rows.to_pylist(), strict=True):
+                if row is not None and split[row] not in (None, name):
+                    raise UserError(f"{file} line {line}", f"names an image of the split {split[row]}", uri)
+                if row is not None:
+                    split[row] = name
+    return catalog.with_column("split", split)
+
+
+def _root(catalog: Catalog) -> Path:
+    sources = catalog.table.column("source").unique().to_pylist()
+    root = Path(sources[0].partition(":")[2]) if len(sources) == 1 else Path()
+    if len(sources) != 1 or not root.is_dir():
+        raise UserError("data.split_lists", "needs images of one folder", sources[:3], "use folder:PATH")
+    return root
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """Line number and uri of each image in a list."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise UserError(printable(str(file)), f"cannot be read ({error.strerror or error})") from None
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        path, _, label = line.strip().rpartition(" ")
+        if line.strip():
+            found.append((number, escape_name(path if path and label.isdecimal() else line.strip())))
+    return found
+
+
+def check_split_lists(lists: Mapping[str, str]) -> None:
+    """Raises: ValueError for a name that is no split."""
+    for name in lists:
+        if name not in SPLITS:
+            raise ValueError(f"must be lists for {', '.join(SPLITS)}, and has {name!r}")

@@ -1,0 +1,187 @@
+"""Verdicts in and out: Parquet, CSV and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sempairs.curation.desk import checked_name, checked_note, checked_reasons
+from sempairs.curation.lineage import sets_of
+from sempairs.curation.store import ADJUDICATIONS, ADJUDICATOR, LOG, Event, EventLog, standing_verdicts
+from sempairs.curation.subject import Subject
+from sempairs.errors import UserError
+from sempairs.files import atomic_write
+from sempairs.pairs.table import PairSet
+from sempairs.pairs.verdicts import KINDS, VERDICT_SCHEMA, VERDICTS, write_verdicts
+
+FORMS = (".parquet", ".csv", ".jsonl")
+_SEPARATOR = ";"  # between the reasons in a cell of CSV
+
+
+def export_verdicts(table: pa.Table, path: str | Path) -> None:
+    """Writes standing verdicts, whole or not at all, in the form the suffix names. Raises: UserError."""
+    file = Path(path)
+    if file.suffix not in FORMS:
+        raise UserError("--out", f"must end in one of {', '.join(FORMS)}", file.name)
+    if file.suffix == ".parquet":
+        write_verdicts(file, table)
+        return
+    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
+        if file.suffix == ".jsonl":
+            handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+            return
+        writer = csv.DictWriter(handle, VERDICT_SCHEMA.names, lineterminator="\n")
+        writer.writeheader()
+        for row in table.to_pylist():
+            writer.writerow(row | {"reasons": _SEPARATOR.join(row["reasons"])})
+
+
+@dataclass(frozen=True)
+class Imported:
+    """rows: in the file; new: events appended; same: rows that said what stands already."""
+
+    rows: int
+    new: int
+    same: int
+
+
+def import_verdicts(
+    folder: str | Path, path: str | Path, *, reviewer: str | None = None, kind: str | None = None
+) -> Imported:
+    """Takes in verdicts of people or programs about pairs of a set: all rows, or none.
+
+    Columns: anchor, partner, verdict; reviewer and reviewer_kind, or the arguments; reasons, note, queue and
+    at may be left out. The queue `conflicts` makes an adjudication. A row that says what stands already adds
+    no event. Raises: UserError naming the row for a pair that is not in the set, a value that is none of its
+    column's, a name that has another kind in the log, or one reviewer twice about a pair.
+    """
+    pairs = PairSet.open(folder)
+    subject = Subject(pairs, folder)
+    file, log = Path(path), Path(folder) / LOG
+    if kind is not None and kind not in KINDS:
+        raise UserError("--reviewer-kind", f"must be one of {', '.join(KINDS)}", kind)
+    standing = standing_verdicts(log)
+    events: dict[tuple[str, str, str, bool], Event] = {}
+    for where, row in _rows(file):
+        try:
+            event = _event(row, reviewer, kind)
+        except UserError as error:
+            raise UserError(where, str(error)) from None
+        key = event.anchor, event.partner, event.reviewer, event.adjudication
+        if key in events:
+            raise UserError(where, "is a second verdict of one reviewer about one pair", list(key[:3]))
+        events[key] = event
+        if subject.numbers([event.anchor], [event.partner])[0] < 0:
+            remedy = "nothing was imported"
+            raise UserError(where, "names a pair that is not in the set", list(key[:2]), remedy)
+    kinds = _kinds(standing)
+    for at, event in enumerate(events.values(), 1):
+        known = kinds.setdefault(event.reviewer, event.reviewer_kind)
+        if known != event.reviewer_kind:
+            where = f"{file} row {at}: reviewer_kind of {event.reviewer}"
+            raise UserError(where, f"is {known} already", event.reviewer_kind, "give another reviewer name")
+    told = {_key(row): (row["verdict"], tuple(row["reasons"]), row["note"]) for row in standing.to_pylist()}
+    new = [e for k, e in events.items() if told.get(k) != (e.to_verdict, e.reasons, e.note)]
+    writer = EventLog(log, sets_of(folder, pairs))
+    try:
+        writer.append(new)
+    finally:
+        writer.close()
+    return Imported(len(events), len(new), len(events) - len(new))
+
+
+def _event(row: dict[str, Any], reviewer: str | None, kind: str | None) -> Event:
+    name, said = row.get("reviewer") or reviewer, row.get("reviewer_kind") or kind
+    if not name:
+        raise UserError("reviewer", "is not given", remedy="add the column, or --reviewer")
+    if said not in KINDS:
+        remedy = "add the column, or --reviewer-kind"
+        raise UserError("reviewer_kind", f"must be one of {', '.join(KINDS)}", said, remedy)
+    if kind is not None and said != kind:
+        raise UserError("reviewer_kind", f"must be {kind}, as --reviewer-kind says", said)
+    ids = [row.get("anchor"), row.get("partner")]
+    if not all(isinstance(one, str) and one for one in ids) or ids[0] == ids[1]:
+        raise UserError("anchor and partner", "must be two image ids", ids)
+    verdict, queue = row.get("verdict"), row.get("queue") or "import"
+    if verdict not in VERDICTS:
+        raise UserError("verdict", f"must be one of {', '.join(VERDICTS)}", verdict)
+    if not isinstance(name, str) or not isinstance(queue, str) or not queue.isprintable():
+        raise UserError("reviewer and queue", "must be text", [name, queue])
+    ruling = queue == ADJUDICATIONS
+    if ruling and said != "person":
+        raise UserError("queue", "must not be conflicts for what is no person: only persons adjudicate", said)
+    low, high = sorted(map(str, ids))
+    return Event(
+        uuid=str(uuid.uuid4()),
+        reviewer=checked_name(name.removesuffix(ADJUDICATOR) if ruling else name),
+        reviewer_kind=said,
+        kind="import",
+        anchor=low,
+        partner=high,
+        to_verdict=verdict,
+        reasons=checked_reasons(row.get("reasons") or []),
+        note=checked_note(row.get("note") or ""),
+        queue=queue,
+        adjudication=ruling,
+        at=_time(row.get("at")),
+    )
+
+
+def _time(given: object) -> str:
+    if not given:
+        return ""
+    try:
+        when = datetime.fromisoformat(str(given))
+    except ValueError:
+        raise UserError("at", "must be a time as ISO 8601", given) from None
+    if when.tzinfo is None:
+        raise UserError("at", "must say its time zone", given)
+    return when.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str, bool]:
+    ruling = row["queue"] == ADJUDICATIONS
+    name = row["reviewer"].removesuffix(ADJUDICATOR) if ruling else row["reviewer"]
+    return row["anchor"], row["partner"], name, ruling
+
+
+def _kinds(standing: pa.Table) -> dict[str, str]:
+    return {_key(row)[2]: row["reviewer_kind"] for row in standing.to_pylist()}
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row stands, and its values. Raises: UserError if the file cannot be read in its form."""
+    if file.suffix not in FORMS:
+        raise UserError(str(file), f"must end in one of {', '.join(FORMS)}")
+    if not file.is_file():
+        raise UserError(str(file), "does not exist")
+    try:
+        if file.suffix == ".parquet":
+            found: Iterator[Any] = iter(pq.read_table(file, partitioning=None).to_pylist())
+        elif file.suffix == ".jsonl":
+            with open(file, encoding="utf-8") as handle:
+                found = iter([json.loads(line) for line in handle if line.strip()])
+        else:
+            with open(file, encoding="utf-8-sig", newline="") as handle:
+                reader = csv.DictReader(handle, strict=True)
+                found = iter([row | {"reasons": _reasons(row)} for row in reader])
+    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
+        raise UserError(str(file), f"is not readable ({error})") from None
+    for number, row in enumerate(found, 1):
+        where = f"{file} row {number}"
+        if not isinstance(row, dict) or None in row or not {"anchor", "partner", "verdict"} <= set(row):
+            raise UserError(where, "must have anchor, partner and verdict, and one value a column")
+        yield where, row
+
+
+def _reasons(row: dict[str, Any]) -> list[str]:
+    return [word for word in (row.get("reasons") or "").split(_SEPARATOR) if word]

@@ -1,0 +1,85 @@
+"""What an encoder sees, as pictures: nearest neighbours of keyed images, and a map of where images lie."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from sempairs.catalog.pictures import Pictures
+from sempairs.metrics import nearest_neighbours
+
+Int = NDArray[np.int64]
+_RIGHT, _WRONG, _PAPER = (29, 107, 60), (206, 202, 194), (255, 255, 255)
+_MAP_SEED = 0
+
+
+def thumbnail(pictures: Pictures, row: int, side: int) -> Image.Image:
+    """The image of a row, on white, centred in (side, side) RGB; small ones grow by whole steps."""
+    image = pictures.image(row).convert("RGBA")
+    if max(image.size) * 2 <= side:
+        factor = side // max(image.size)
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    canvas = Image.new("RGBA", (side, side), (*_PAPER, 255))
+    canvas.alpha_composite(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return canvas.convert("RGB")
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture to put into a page: lossy WebP, base64."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def neighbour_rows(features: NDArray[np.float32], queries: Int, k: int) -> Int:
+    """(Q, k) places of the nearest by cosine, the query itself left out; features: (N, D); queries: (Q,)."""
+    places, _ = nearest_neighbours(features, features[queries], k=min(k + 1, len(features)))
+    found = [[p for p in row if p != q][:k] for row, q in zip(places.tolist(), queries, strict=True)]
+    return np.array(found, dtype=np.int64).reshape(len(queries), -1)
+
+
+def neighbour_sheet(
+    thumbs: Sequence[Image.Image], queries: Int, neighbours: Int, meaning: Int, *, gap: int = 6
+) -> Image.Image:
+    """A row a query: the image, then its neighbours, framed in green where they share its `meaning`."""
+    side = thumbs[0].width
+    step = side + 2 * gap
+    sheet = Image.new("RGB", (step * (neighbours.shape[1] + 1) + 2 * gap, step * len(queries)), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for i, (query, near) in enumerate(zip(queries, neighbours, strict=True)):
+        sheet.paste(thumbs[query], (gap, i * step + gap))
+        for j, place in enumerate(near, 1):
+            x, y = j * step + 3 * gap, i * step + gap
+            frame = _RIGHT if meaning[place] == meaning[query] else _WRONG
+            pen.rectangle([x - 3, y - 3, x + side + 2, y + side + 2], fill=frame)
+            sheet.paste(thumbs[place], (x, y))
+    return sheet
+
+
+def embedding_map(
+    features: NDArray[np.float32], thumbs: Sequence[Image.Image], *, side: int = 900
+) -> Image.Image:
+    """Images where t-SNE puts them: (side, side). Distances between groups mean little; neighbourhoods do.
+
+    van der Maaten and Hinton 2008; scikit-learn's, on unit features, started from their first two principal
+    components, so that the same features give the same map.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    reduced = PCA(min(50, *unit.shape), random_state=_MAP_SEED).fit_transform(unit.astype(np.float64))
+    perplexity = min(30.0, max(2.0, (len(unit) - 1) / 4))
+    place = TSNE(perplexity=perplexity, init="pca", random_state=_MAP_SEED).fit_transform(reduced)
+    low, high = place.min(axis=0), place.max(axis=0)
+    spot = (place - low) / np.where(high > low, high - low, 1)
+    sheet, own = Image.new("RGB", (side, side), _PAPER), thumbs[0].width
+    for (x, y), thumb in zip(spot * (side - own), thumbs, strict=True):
+        sheet.paste(thumb, (int(x), int(y)), Image.eval(thumb.convert("L"), lambda v: 255 if v < 250 else 0))
+    return sheet

@@ -1,0 +1,128 @@
+"""Fine-tuning on 1% or 10% of the labels. Caron et al. 2020 (SwAV), arXiv:2006.09882, A.5, eval_semisup.py.
+
+20 epochs of SGD, batches of 256 (eight times 32), momentum .9, no decay, x .2 at epochs 12 and 16; rates of
+trunk and head .02 and 5 for 1%, .01 and .2 for 10%. The last epoch is scored. The images: a keyed,
+class-balanced share of those fitted on, validation included: of each class the same number, at least one;
+the 1% are among the 10%. ImageNet's published lists (SimCLR's 1percent.txt and 10percent.txt) are taken from
+a file by `low_shot_lists`. Departures: the central square, scored whole, as everywhere here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sempairs import keyed
+from sempairs.errors import UserError
+from sempairs.evaluation import sgd
+from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.scores import Score, classification_scores
+from sempairs.evaluation.tasks.base import Classification, Fold
+from sempairs.files import stable_hash
+
+Int = NDArray[np.int64]
+Names = NDArray[np.str_]
+
+
+class LowShot(Protocol):
+    """Accuracy, and its mean over classes, after fine-tuning on `share` of the labels."""
+
+    takes = (Classification,)
+    metrics = ("accuracy", "mean_per_class_accuracy")
+    frozen = False
+
+    def __init__(self, percent: int, trunk: float, head: float) -> None:
+        self.name = f"low-shot-{percent}"
+        self.summary = (
+            f"fine-tuning on {percent}% of the labels: 20 epochs, trunk {trunk}, head {head} (SwAV)"
+        )
+        self.share = percent / 100
+        self.recipe = sgd.Recipe(
+            "20 epochs", batch=256, rate=head, trunk_rate=trunk, schedule="steps", factor=0.2
+        )
+
+    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """The recipe, the share and which images, the views, version."""
+        path = config.low_shot_list(self.name)
+        images = {"listed": stable_hash(read_list(path))} if path else "keyed, class-balanced"
+        share = {"share": self.share, "images": images}
+        return {**self._recipe(config).settings(), **share, "views": sgd.VIEWS, "version": 1}
+
+    def score(self, context: Context, problem: Classification) -> list[Score]:
+        """extra: labelled, the number of images fitted on, by fold."""
+        chosen = [self._labelled(context, problem, fold) for fold in problem.folds]
+        images = sgd.Images(context, np.concatenate(chosen))
+        test = sgd.Images(context, problem.scored)
+        recipe = self._recipe(context.config)
+        predicted = []
+        for fold, rows in zip(problem.folds, chosen, strict=True):
+            try:
+                model = sgd.tune(
+                    context, rows, problem.labels[rows], len(problem.classes), recipe, images, what=self.name
+                )
+            except sgd.Diverged as error:
+                raise UserError(f"protocol {self.name}", f"cannot train this encoder: {error}") from None
+            predicted.append(sgd.predict(context, model, test, fold.test))
+        extra = {"labelled": [len(rows) for rows in chosen]}
+        return classification_scores(
+            problem, predicted, self.metrics, selection="none, last epoch", extra=extra
+        )
+
+    def _labelled(self, context: Context, problem: Classification, fold: Fold) -> Int:
+        """The rows of a fold that are fitted on."""
+        rows = np.concatenate([fold.fit, fold.validation])
+        names = context.catalog.select(rows).column("image_id").astype(str)
+        path = context.config.low_shot_list(self.name)
+        if path:
+            return np.asarray(rows[listed(names, read_list(path), path)])
+        return np.asarray(rows[balanced(problem.labels[rows], names, self.share, seed=context.config.seed)])
+
+    def _recipe(self, config: EvaluationConfig) -> sgd.Recipe:
+        return replace(self.recipe, length=f"{config.epochs} epochs") if config.epochs else self.recipe
+
+
+def balanced(labels: Int, names: Names, share: float, *, seed: int) -> Int:
+    """Places of a class-balanced `share` of N images: of each class the nearest whole number to
+    share * N / classes, at least one and at most all it has; a larger share holds a smaller one."""
+    classes, of = np.unique(labels, return_inverse=True)
+    each = max(1, round(share * len(labels) / len(classes)))
+    key = keyed.text_key(seed, "splits", [f"low-shot/{name}" for name in names.tolist()])
+    order = np.lexsort((key, of))
+    starts = np.searchsorted(of[order], np.arange(len(classes)))
+    rank = np.arange(len(order)) - starts[of[order]]
+    return np.sort(order[rank < each])
+
+
+def read_list(path: str) -> list[str]:
+    """The names in a file, one a line. Raises: UserError if it cannot be read or holds none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("low_shot_lists", f"cannot be read ({error})", path) from None
+    if not lines:
+        raise UserError("low_shot_lists", "must name images, one a line", path)
+    return sorted(set(lines))
+
+
+def listed(names: Names, wanted: Sequence[str], path: str) -> Int:
+    """Places of the images that are listed, by their whole name or its last part.
+
+    Raises: UserError if one of those listed is not there.
+    """
+    place = {PurePosixPath(name).name: i for i, name in enumerate(names)}
+    place |= {name: i for i, name in enumerate(names)}
+    missing = [name for name in wanted if name not in place]
+    if missing:
+        rule = f"must name images that are fitted on, but {len(missing)} of {len(wanted)} are not among them"
+        raise UserError(f"low_shot_lists {path}", rule, missing[0])
+    return np.array(sorted({place[name] for name in wanted}), dtype=np.int64)
+
+
+register(LowShot(1, trunk=0.02, head=5.0))
+register(LowShot(10, trunk=0.01, head=0.2))
