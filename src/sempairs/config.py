@@ -61,22 +61,22 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
     return validate(cls, override(read_yaml(path), overrides), where=Path(path).name)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises: UserError."""
+def read_yaml(path: str | Path, what: str = "recipe") -> dict[str, Any]:
+    """The mapping in a YAML file. what: it is called in messages. Raises: UserError."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError("recipe", "does not exist", str(path)) from None
+        raise UserError(what, "does not exist", str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         text_file = not isinstance(error, UnicodeDecodeError)
         reason = f"cannot be read ({error})" if text_file else "is not a text file"
-        raise UserError("recipe", reason, str(path), "give a YAML recipe") from None
+        raise UserError(what, reason, str(path), "give a YAML file") from None
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError("recipe", f"is not YAML ({error})", str(path)) from None
+        raise UserError(what, f"is not YAML ({error})", str(path)) from None
     if not isinstance(data, dict):
-        raise UserError("recipe", "must be a mapping of keys to values", str(path))
+        raise UserError(what, "must be a mapping of keys to values", str(path))
     return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 import warnings
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from PIL import Image
 
 from sempairs.catalog import SCHEMA, SPLITS
 from sempairs.catalog.images import UnreadableImage, pixel_hash
-from sempairs.catalog.sources import SOURCES, open_source
+from sempairs.catalog.sources import SOURCES, FileSource, open_source
 from sempairs.catalog.sources.base import source_kind
 from sempairs.catalog.voc import VocImage, VocObject, write_voc
 from sempairs.errors import UserError
@@ -25,6 +26,8 @@ from sempairs.errors import UserError
 WritePng = Callable[..., Path]
 # Both read the bundled release, which has tests of its own.
 BUNDLED = ("emoji-pairs", "release")
+# These keep images as bare pixels; all others have files to pass on.
+PIXELS = ("digits", "fashion-mnist")
 
 
 def _folder(root: Path, write_png: WritePng) -> str:
@@ -158,12 +161,19 @@ def test_contract(tmp_path: Path, write_png: WritePng, kind: str, monkeypatch: p
         assert image.mode in ("RGB", "RGBA")
         assert image.size == (catalog.column("width")[row], catalog.column("height")[row])
         assert pixel_hash(image) == catalog.column("pixel_hash")[row]
+        if isinstance(again, FileSource):
+            data = again.read_bytes(catalog.column("uri")[row])
+            assert hashlib.sha256(data).hexdigest() == catalog.column("file_hash")[row]
 
+    assert isinstance(again, FileSource) == (kind not in PIXELS)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(check, list(range(min(len(catalog), 20))) * 4))
     for uri in ("absent", "", "../x.png", "/etc/hostname", "a\0b", "\udcff", "x" * 5000):
         with pytest.raises(UnreadableImage):
             again.open_image(uri)
+        if isinstance(again, FileSource):
+            with pytest.raises(UnreadableImage):
+                again.read_bytes(uri)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 

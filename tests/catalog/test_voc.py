@@ -201,6 +201,11 @@ def test_where_the_devkit_may_lie(tmp_path):
         find_devkit(tmp_path / "VOCdevkit" / "VOC2007")
     with pytest.raises(UserError, match=r"VOC2007/train is missing.*sets of 2007: test"):
         read_voc(tmp_path, 2007, "train")
+    main = tmp_path / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main"
+    for name in ("val", "test_designers", "cat_test_designers", "cat_val"):
+        (main / f"{name}.txt").write_text("")
+    with pytest.raises(UserError, match=r"sets of 2007: val, test, test_designers; years"):
+        read_voc(tmp_path, 2007, "train")
     with pytest.raises(UserError, match=r"VOC2012/test is missing.*years here: 2007"):
         read_voc(tmp_path, 2012, "test")
     with pytest.raises(UserError, match="is missing"):

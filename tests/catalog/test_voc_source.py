@@ -49,6 +49,14 @@ def test_splits_and_labels(kit):
     assert scan.catalog == open_source(f"voc:{kit / 'VOCdevkit'}").scan().catalog
 
 
+def test_further_sets_are_left_out(tmp_path):
+    """Those of scenes too: their pictures are for detection, which takes a set by its name."""
+    sets = {"train": ["1"], "test": ["2"], "test_designers": ["3"]}
+    _write(tmp_path, 2007, {"1": (CAT,), "2": (DOG,), "3": (CAT,)}, sets)
+    found = open_source(f"voc:{tmp_path}").scan().catalog
+    assert list(found.column("image_id")) == ["VOC2007/1", "VOC2007/2"]
+
+
 def test_a_class_that_is_also_there_without_difficulty_is_a_label(tmp_path):
     easy = VocObject("cow", (0, 0, 1, 1))
     _write(tmp_path, 2007, {"1": (HARD, easy)}, {"train": ["1"]})

@@ -12,14 +12,17 @@ from sempairs.cli.main import run
 @pytest.fixture
 def photos(tmp_path):
     """Three categories of eight images each."""
+    make_photos(tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def make_photos(folder):
     random = np.random.default_rng(0)
-    folder = tmp_path / "photos"
     for category in ("cat", "dog", "owl"):
         (folder / category).mkdir(parents=True)
         for i in range(8):
             pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / category / f"{i}.png")
-    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import shutil
 import subprocess
@@ -11,9 +12,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sempairs.cli.main import run
+
+from .conftest import make_photos
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 DEBUG = str(RECIPES / "pretrain-debug.yaml")
 STUDY = str(RECIPES / "debug.yaml")
+
+RANDOM = ["random:tiny-resnet"]
+NAMED = ["--name", "pets", "--version", "1.0.0"]
 
 MISTAKES = [
     ("unknown verb", ["dta", "list"], "No such command 'dta'"),
@@ -24,7 +32,7 @@ MISTAKES = [
     ("empty folder", ["data", "info", "folder:EMPTY"], "EMPTY"),
     ("a file for a folder", ["data", "info", "folder:NOTES"], "must be a folder"),
     ("unknown relation", ["pairs", "build", "folder:PHOTOS", "--relation", "same", "--out", "OUT"], "relation"),
-    ("no concepts", ["pairs", "build", "folder:PHOTOS", "--relation", "cross_domain", "--out", "OUT"], "concept"),
+    ("no concepts", ["pairs", "build", "folder:PHOTOS", "--relation", "cross_domain", "--out", "OUT"], "'domain'"),
     ("one image a class", ["pairs", "build", "folder:SINGLES", "--relation", "same_category", "--out", "OUT"], ""),
     ("not a pair folder", ["pairs", "stats", "EMPTY"], "EMPTY"),
     ("missing recipe", ["pretrain", "none.yaml", "--out", "OUT"], "recipe does not exist"),
@@ -40,6 +48,54 @@ MISTAKES = [
     ("results file in use", ["evaluate", "random:tiny-resnet", "--task", "digits", "--out", "NOTES"], "NOTES"),
     ("embed without images", ["embed", "random:tiny-resnet", "--data", "folder:EMPTY", "--out", "OUT"], ""),
     ("not a release", ["release", "verify", "EMPTY"], "EMPTY"),
+    ("a list with a bad row", ["pairs", "check", "folder:PHOTOS", "LIST"], "has 1 bad rows of 1"),
+    ("an audit of nothing", ["pairs", "audit", "EMPTY"], "is no folder of pairs"),
+    ("an unknown rule", ["pairs", "audit", "SET", "--fail-on", "shred>0"], "choose from: pairs, classes"),
+    ("a rule without a number", ["pairs", "audit", "SET", "--fail-on", "shared"], "NAME>NUMBER"),
+    ("an empty sample", ["pairs", "audit", "SET", "--sample", "0"], "--sample must be at least 1"),
+    ("an audit into a release", ["pairs", "audit", "RELEASE"], "--out is required for a release"),
+    ("curating nothing", ["curate", "EMPTY", "--port", "0"], "is no folder of pairs"),
+    ("curating a release", ["curate", "RELEASE", "--port", "0"], "is a release, which never changes"),
+    ("curating a baseline", ["curate", "SET/augmented", "--port", "0"], "there is nothing to judge"),
+    ("a port out of range", ["curate", "SET", "--port", "99999"], "cannot be listened on"),
+    ("export without a folder", ["verdicts", "export", "NOWHERE", "--out", "OUT"], "must be an existing folder"),
+    ("export without verdicts", ["verdicts", "export", "SET", "--out", "OUT"], "has no verdicts"),
+    ("agreement of a release", ["verdicts", "agreement", "RELEASE"], "is a release"),
+    ("import without a reviewer", ["verdicts", "import", "SET", "LIST"], "anchor, partner and verdict"),
+    ("import into a release", ["verdicts", "import", "RELEASE", "LIST"], "is a release"),
+    ("apply without verdicts", ["verdicts", "apply", "SET", "--out", "OUT"], "has no verdict"),
+    ("apply to a release", ["verdicts", "apply", "RELEASE", "--out", "OUT"], "is a release"),
+    ("a third way with open pairs", ["verdicts", "apply", "SET", "--out", "OUT", "--open", "no"], "keep or drop"),
+    ("known truth without truth", ["verdicts", "apply", "SET", "--out", "OUT", "--known", "LIST"], "and truth"),
+    ("release without a licence", ["release", "build", "SET", *NAMED, "--out", "OUT"], "--licence is required"),
+    ("release facts not there", ["release", "build", "SET", *NAMED, "--out", "OUT", "--facts", "NOWHERE"], "--facts"),
+    ("release of nothing", ["release", "build", "EMPTY", *NAMED, "--out", "OUT"], "is no folder of pairs"),
+    ("info on no release", ["release", "info", "SET"], "is no release"),
+    ("diff with no release", ["release", "diff", "RELEASE", "SET"], "is no release"),
+    ("join without references", ["release", "join", "RELEASE", "--source", "folder:PHOTOS", "--out", "OUT"], "already"),
+    ("no protocol of that name", ["evaluate", *RANDOM, "--task", "digits", "--protocol", "linear", "--out", "OUT"], "linear-1"),
+    ("protocol for another task", ["evaluate", *RANDOM, "--task", "digits", "--protocol", "pairs-1", "--out", "OUT"], "Class"),
+    ("results under a file", ["evaluate", *RANDOM, "--task", "digits", "--out", "NOTES/r.jsonl"], "NOTES"),
+    ("a cache that is a file", ["evaluate", *RANDOM, "--task", "digits", "--cache", "NOTES", "--out", "OUT/r"], "NOTES"),
+    ("nothing to evaluate", ["evaluate", "--out", "OUT"], "needs one encoder, or two after --compare"),
+    ("compare with nothing", ["evaluate", "--compare", *RANDOM, "NOWHERE", "--out", "OUT"], "NOWHERE"),
+    ("compare into a file", ["evaluate", "--compare", *RANDOM, *RANDOM, "--out", "NOTES"], "new or empty folder"),
+    ("compare by one protocol", ["evaluate", "--compare", *RANDOM, *RANDOM, "--protocol", "linear-1", "--out", "OUT"], "own"),
+    ("compare what has no outcomes", ["evaluate", "--compare", *RANDOM, *RANDOM, "--task", "emoji-structure", "--out", "OUT"], ""),
+    ("import nothing", ["import", "NOWHERE", "--out", "OUT"], "must be a file"),
+    ("import a text", ["import", "NOTES", "--out", "OUT"], "cannot be read"),
+    ("import with an odd stem", ["import", "NOTES", "--out", "OUT", "--stem", "big"], "small or imagenet"),
+    ("detect without data", ["detect", *RANDOM, "--out", "OUT"], "--data is required"),
+    ("detect in no devkit", ["detect", *RANDOM, "--data", "voc:EMPTY", "--out", "OUT"], "must hold VOC2007 or VOC2012"),
+    ("detect in another source", ["detect", *RANDOM, "--data", "folder:PHOTOS", "--out", "OUT"], "choose from: voc:PATH"),
+    ("detect by no protocol", ["detect", *RANDOM, "--data", "voc:EMPTY", "--protocol", "voc", "--out", "OUT"], "voc-c4-1"),
+    ("detect with a wrong key", ["detect", *RANDOM, "--data", "voc:EMPTY", "--set", "iteration=2", "--out", "OUT"], "'iterations'"),
+    ("detect by no recipe", ["detect", *RANDOM, "--recipe", "NOWHERE", "--out", "OUT"], "recipe does not exist"),
+    ("scenes of nothing", ["data", "scenes", "folder:EMPTY", "--out", "OUT"], "EMPTY"),
+    ("scenes without classes", ["data", "scenes", "PICTURES", "--out", "OUT"], "with a category"),
+    ("scenes into a folder in use", ["data", "scenes", "PICTURES", "--out", "USED"], ""),
+    ("scenes with a wrong key", ["data", "scenes", "--out", "OUT", "--set", "clases=3"], "'classes'"),
+    ("no scenes at all", ["data", "scenes", "--out", "OUT", "--set", "objects=[3, 2]"], "from low to high"),
     ("wrong study key", ["study", "plan", STUDY, "--out", "OUT", "--set", "sedes=[1]"], "'seeds'"),
     ("binary study", ["study", "run", "BINARY", "--out", "OUT"], "recipe is not a text file"),
     ("no study", ["study", "report", "EMPTY"], "EMPTY"),
@@ -47,7 +103,7 @@ MISTAKES = [
 
 
 @pytest.fixture
-def places(tmp_path, photos):
+def places(tmp_path, photos, _made):
     """The words in capitals of the table, as paths."""
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "NOTES").write_text("my notes\n")
@@ -59,8 +115,30 @@ def places(tmp_path, photos):
         Image.new("RGB", (16, 16), (name == "cat" and "red") or "blue").save(
             tmp_path / "SINGLES" / name / "1.png"
         )
-    names = {name: tmp_path / name for name in ("EMPTY", "NOTES", "OUT", "SINGLES", "USED")}
-    return names | {"PHOTOS": photos, "BINARY": tmp_path / "BINARY.yaml"}
+    (tmp_path / "LIST.csv").write_text("anchor,partner\nphotos/cat/0.png,absent\n")
+    shutil.copytree(_made / "pairs", tmp_path / "SET")
+    shutil.copytree(_made / "release", tmp_path / "RELEASE")
+    names = ("EMPTY", "NOTES", "NOWHERE", "OUT", "SINGLES", "USED", "SET", "RELEASE")
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        Image.new("RGB", (16, 16), (80 * number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
+    more = {"PICTURES": f"folder:{tmp_path / 'pictures'}"}
+    more |= {"PHOTOS": photos, "BINARY": tmp_path / "BINARY.yaml", "LIST": tmp_path / "LIST.csv"}
+    return {name: tmp_path / name for name in names} | more
+
+
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory):
+    """A set of pairs and its release."""
+    place = tmp_path_factory.mktemp("made")
+    make_photos(place / "photos")
+    for arguments in (
+        ["pairs", "build", f"folder:{place / 'photos'}", "--relation", "same_category", "--out", "pairs"],
+        ["release", "build", "pairs", *NAMED, "--licence", "CC-BY-4.0", "--out", "release"],
+    ):
+        named = [str(place / word) if word in ("pairs", "release") else word for word in arguments[2:]]
+        assert run([*arguments[:2], *named]) == 0
+    return place
 
 
 @pytest.mark.parametrize(("arguments", "said"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
@@ -123,8 +201,11 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["data"], ["data", "scan"], ["pairs", "build"], ["pretrain"], ["study", "run"]]
-)
+    "verb",
+    [[], ["data"], ["data", "scan"], ["pairs", "build"], ["pairs", "check"], ["pairs", "audit"], ["curate"],
+     ["verdicts"], ["verdicts", "apply"], ["release", "build"], ["release", "join"], ["pretrain"], ["evaluate"], ["detect"],
+     ["import"], ["embed"], ["data", "scenes"], ["study", "run"]],
+)  # fmt: skip
 def test_every_verb_explains_itself(sempairs, verb):
     status, out, errors = sempairs(*verb, "--help")
     assert (status, errors) == (0, [])
@@ -139,6 +220,49 @@ def test_a_read_only_folder_is_one_line(sempairs, tmp_path, photos):
     shutil.rmtree(photos)
     status, _, errors = sempairs("data", "info", f"folder:{photos}")
     assert (status, len(errors)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "scan", "emoji-pairs", "--decode", "--out", "OUT/catalog.arrow"],
+        ["release", "build", "SET", *NAMED, "--licence", "CC-BY-4.0", "--images", "emoji-pairs", "--out", "OUT/new"],
+    ],
+    ids=["data scan", "release build"],
+)  # fmt: skip
+def test_ctrl_c_is_one_line_and_keeps_nothing_half_written(tmp_path, _made, arguments):
+    (tmp_path / "out").mkdir()
+    command = [
+        a.replace("OUT", str(tmp_path / "out")).replace("SET", str(_made / "pairs")) for a in arguments
+    ]
+    # Pressed for it, when the first image is opened: nothing depends on how fast the machine is.
+    pressed = (
+        "import _thread, sys; import sempairs.catalog.sources.release as release; from sempairs.cli.main import run\n"
+        "read = release.read_tables\n"
+        "def press(*a, **k): _thread.interrupt_main(); return read(*a, **k)\n"
+        "release.read_tables = press; sys.exit(run(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", pressed, *command], capture_output=True, text=True, timeout=200
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (130, ["error: stopped"])
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "no"), "error: the disk is full; nothing half-written was kept"),
+        (OSError(errno.EROFS, "ro", "/a/.partial-12.csv"), "error: the file system is read-only: /a"),
+        (OSError(errno.EACCES, "no", b"/a/b"), "error: permission denied: /a/b"),
+    ],
+)
+def test_the_systems_errors_name_what_the_user_knows(sempairs, monkeypatch, error, said):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("sempairs.catalog.sources.open_source", broken)
+    assert sempairs("data", "info", "digits") == (2, "", [said])
 
 
 def test_doctor_finds_this_machine_well(sempairs):

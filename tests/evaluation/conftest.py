@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +86,15 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder") / "quick"
     save_encoder(folder, build_encoder(QUICK, seed=1), QUICK, 16, MEAN, STD)
     return folder
+
+
+@pytest.fixture(scope="session")
+def published() -> Any:
+    """The module that writes tiny copies of the published sets."""
+    spec = importlib.util.spec_from_file_location(
+        "transfer_sets", Path(__file__).with_name("transfer_sets.py")
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

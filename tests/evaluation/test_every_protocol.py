@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sempairs.catalog.sources import open_source
 from sempairs.catalog.sources.folder import FolderSource
 from sempairs.cli.main import run
 from sempairs.errors import UserError
@@ -17,7 +19,15 @@ from sempairs.evaluation import EvaluationConfig, evaluate
 from sempairs.evaluation import features as frozen
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.scores import Features
-from sempairs.evaluation.tasks import Classification, Fold
+from sempairs.evaluation.target import open_target
+from sempairs.evaluation.tasks import TASKS, Classification, Fold, MultiLabel, Retrieval
+from sempairs.evaluation.tasks.coarse_to_fine import CoarseToFine
+from sempairs.evaluation.tasks.invariance import (
+    BackgroundInvariance,
+    PairInvariance,
+    Structure,
+    TransformInvariance,
+)
 
 QUICK = EvaluationConfig(
     lambdas=(0.1, 10.0), epochs=1, steps=2, episodes=3, fine_tune_rates=(0.01,), fine_tune_decays=(0.0,)
@@ -71,6 +81,122 @@ def test_a_lowered_cost_is_another_setting(name: str, change: dict[str, Any], ot
     changed = QUICK.model_copy(update=change)
     assert PROTOCOLS.get(name).settings(changed) != PROTOCOLS.get(name).settings(QUICK)
     assert PROTOCOLS.get(other).settings(changed) == PROTOCOLS.get(other).settings(QUICK)
+
+
+def test_what_was_given_was_not_chosen(encoder: Path, drawings: Path) -> None:
+    """Of a single λ, cost, or rate and decay nothing is chosen, and no validation number is made up."""
+    given = QUICK.model_copy(update={"lambdas": (1.0,)})
+    asked = ["linear-1", "fine-tune-1"]
+    found = {r.protocol: r for r in evaluate(encoder, [f"folder:{drawings}"], protocols=asked, config=given)}
+    assert found["linear-1"].selection == "weights: as given; none: one lambda given"
+    assert found["fine-tune-1"].selection == "weights: as given; none: one rate and decay given, last step"
+    assert found["linear-1"].extra["validation"] == [[]]
+    assert found["fine-tune-1"].extra["validation"] == [[[0.01, 0.0, None]]]
+    several = QUICK.model_copy(update={"fine_tune_rates": (0.01, 0.1)})
+    found = {
+        r.protocol: r for r in evaluate(encoder, [f"folder:{drawings}"], protocols=asked, config=several)
+    }
+    assert found["linear-1"].selection == "weights: as given; lambda on validation"
+    assert found["fine-tune-1"].selection == "weights: as given; rate and decay on validation, last step"
+    assert all(entry[2] is not None for entry in found["fine-tune-1"].extra["validation"][0])
+
+
+def test_a_results_file_that_cannot_be_written_is_said_before_anything_is_computed(
+    encoder: Path, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "embed", lambda *_, **__: pytest.fail("it went on"))
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(OSError):
+        evaluate(encoder, [f"folder:{drawings}"], tmp_path / "notes" / "r.jsonl", config=QUICK)
+
+
+# Every protocol -----------------------------------------------------------------------------------
+
+COUNT = 108
+
+
+def classes_of(width: int) -> Classification:
+    """All images in `width` classes by turns, all scored: few-shot asks for twenty of each of five."""
+    rows = np.arange(COUNT)
+    fold = Fold(rows[:60], rows[60:80], rows)
+    names = tuple(f"class {i}" for i in range(width))
+    return Classification(rows % width, names, (fold,), rows.astype(str))
+
+
+def several_labels() -> MultiLabel:
+    rows = np.arange(COUNT)
+    labels = np.stack([rows % 2, rows % 3 == 0, rows % 5 == 0], axis=1).astype(np.int64)
+    fold = Fold(rows[:60], rows[60:80], rows[80:])
+    return MultiLabel(labels, ("a", "b", "c"), (fold,), rows.astype(str))
+
+
+POSED_BY = {
+    Retrieval: "emoji-retrieval", TransformInvariance: "emoji-transforms", Structure: "emoji-structure",
+    BackgroundInvariance: "emoji-backgrounds", PairInvariance: "emoji-designers",
+    CoarseToFine: "emoji-coarse-to-fine",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(encoder: Path, emoji: Any) -> Context:
+    source = open_source(emoji[0])
+    catalog = source.scan().catalog
+    assert len(catalog) == COUNT
+    return Context(open_target(encoder), source, catalog, QUICK)
+
+
+def few(problem: Any) -> Any:
+    """Six images where a hundred changes of each are looked at."""
+    return (
+        replace(problem, images=problem.images[:6]) if isinstance(problem, TransformInvariance) else problem
+    )
+
+
+@pytest.mark.parametrize("name", PROTOCOLS.names())
+def test_every_protocol_keeps_its_word(name: str, place: Context) -> None:
+    """On each type of problem that it takes: its metrics in their order, finite, in range, of images that are
+    there; the same again; and nothing of the scored images' labels in what it says was chosen."""
+    protocol = PROTOCOLS.get(name)
+    for kind in protocol.takes:
+        if kind is Classification:
+            problem: Any = classes_of(5)
+        elif kind is MultiLabel:
+            problem = several_labels()
+        else:  # a type of problem that is new needs a task here
+            problem = few(TASKS.get(POSED_BY[kind]).build(place.catalog, QUICK))
+        protocol.check(problem, QUICK)
+        first, second = (
+            protocol.score(replace(place, known=dict(known)), problem) for known in (place.known, {})
+        )
+        undefined = first[0].extra.get("undefined", [])
+        assert [one.metric for one in first] == [m for m in protocol.metrics if m not in undefined]
+        for one, other in zip(first, second, strict=True):
+            assert (one.value, one.n, one.selection) == (other.value, other.n, other.selection)
+            assert np.isfinite(one.value)
+            assert one.metric in protocol.plain or 0 <= one.value <= 1
+            assert 0 < one.n <= len(problem.scored)
+            assert one.selection
+            assert "test" not in one.selection
+            json.dumps(dict(one.extra), allow_nan=False)
+            if one.outcome is not None:
+                assert set(one.outcome.rows) <= set(problem.scored)
+                weights = 1 if one.outcome.weights is None else one.outcome.weights
+                assert np.mean(one.outcome.values * weights) == pytest.approx(one.value)
+
+
+@pytest.mark.parametrize("name", [n for n in CLASSIFIERS if n != "few-shot-5-5"])  # fits on scored images
+def test_labels_of_scored_images_choose_nothing(name: str, place: Context) -> None:
+    """With other labels on the scored images the same is chosen, fitted and so predicted: their accuracy over
+    all ways of turning the labels round adds up to 1."""
+    protocol, rows = PROTOCOLS.get(name), np.arange(COUNT)
+    fold = Fold(rows[:60], rows[60:80], rows[80:])
+    total = 0.0
+    for turn in range(3):
+        labels = rows % 3
+        labels[80:] = (labels[80:] + turn) % 3
+        problem = Classification(labels, ("a", "b", "c"), (fold,), rows.astype(str))
+        total += protocol.score(replace(place, known={}), problem)[0].value
+    assert total == pytest.approx(1)
 
 
 def test_asked_protocols_take_the_place_of_the_tasks_own(encoder: Path, emoji: Any, monkeypatch: Any) -> None:
@@ -131,9 +257,6 @@ def test_a_source_is_scanned_once_and_an_image_embedded_once(
 
 
 def test_features_of_more_rows_are_added_to_those_held(encoder: Path, drawings: Path) -> None:
-    from sempairs.catalog.sources import open_source
-    from sempairs.evaluation.target import open_target
-
     source = open_source(f"folder:{drawings}")
     context = Context(open_target(encoder), source, source.scan().catalog)
     everything = context.features(np.arange(20)).values

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -174,6 +177,73 @@ def test_structure_by_other_ways(emoji: tuple[str, Catalog]) -> None:
     assert again["class_variance"].value < 1e-6 < found["class_variance"].value
 
 
+class Same(nn.Module):
+    """Collapsed: one answer, whatever it is shown."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.value.expand(len(images), 8)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_collapsed_encoder_gets_the_numbers_that_there_are(
+    emoji: tuple[str, Catalog], value: float
+) -> None:
+    config = EncoderConfig()
+    spec = EncoderSpec(config, 8, 12, (0.0,) * 3, (1.0,) * 3, "same", "0")
+    source = open_source(emoji[0])
+    place = Context(
+        Target("same", "encoder", Encoder(Same(value), config, 8), spec, None), source, source.scan().catalog
+    )
+    found = scores(place, "emoji-structure")
+    # Classes have one mean: no variance can be measured by their distance.
+    assert set(PROTOCOLS.get("structure-1").metrics) - set(found) == {"class_variance"}
+    assert found["feature_std"].value == 0
+    assert (found["lidar"].value, found["rankme"].value) == (1, pytest.approx(1, abs=1e-4))
+    assert found["lidar"].extra["undefined"] == ["class_variance"]
+    for name in ("emoji-transforms", "emoji-backgrounds", "emoji-designers", "emoji-individuals"):
+        assert all(np.isfinite(one.value) for one in scores(place, name).values())
+    assert scores(place, "emoji-designers")["auroc"].value == 0.5
+
+
+@pytest.mark.parametrize("name", ["emoji-structure", "emoji-designers", "emoji-individuals"])
+def test_a_source_without_meanings_is_refused_in_one_line(
+    name: str, emoji: tuple[str, Catalog], tmp_path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sempairs.cli.main import run
+
+    catalog = emoji[1]
+    bare = np.full(len(catalog), None, dtype=object)
+    first = catalog.column("category")[0]
+    one = np.array([first if c == first else None for c in catalog.column("category")], dtype=object)
+    for label, columns in {
+        "none": {"concept": bare, "split_group": bare, "category": bare},
+        "one": {"concept": one, "split_group": bare, "category": one, "domain": catalog.column("concept")},
+    }.items():
+        changed = catalog
+        for column, values in columns.items():
+            changed = changed.with_column(column, values)
+        changed.save(tmp_path / f"{label}.arrow")
+        asked = ["--task", name, "--data", f"catalog:{tmp_path / f'{label}.arrow'}"]
+        assert run(["evaluate", "random:tiny-resnet@16", *asked, "--out", str(tmp_path / "r.jsonl")]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and name in said
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_what_no_class_can_show_is_left_out(emoji: tuple[str, Catalog]) -> None:
+    """Concepts without classes: nothing within a class could be told apart, and no 0 is made up for it."""
+    place = context(emoji, 3)
+    problem = TASKS.get("emoji-structure").build(place.catalog, CONFIG)
+    bare = replace(problem, category=np.full_like(problem.category, -1))
+    found = {one.metric: one for one in PROTOCOLS.get("structure-1").score(place, bare)}
+    assert "within_class_top_1" not in found and "class_variance" not in found
+    assert "lidar" in found
+
+
 def test_the_command_prints_plain_numbers(
     emoji: tuple[str, Catalog], tmp_path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,3 +254,9 @@ def test_the_command_prints_plain_numbers(
     assert run(["evaluate", "random:tiny-resnet@32", *asked, "--data", emoji[0], "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "pairs-1*" in shown and "structure-1*" in shown and "within_class_top_1" in shown
+    # Shares and other numbers are told apart.
+    rows = [line.split() for line in shown.splitlines()]
+    assert rows[0] == ["task", "protocol", "metric", "value", "n"]
+    values = {row[2]: row[3] for row in rows[1:-1]}
+    assert re.fullmatch(r"\d+\.\d%", values["auroc"]) and re.fullmatch(r"-?\d+\.\d{3}", values["cosine"])
+    assert run(["evaluate", "random:tiny-resnet@32", *asked[:2], "--data", emoji[0], "--out", str(out)]) == 0

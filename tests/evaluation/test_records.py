@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         append_results(path, [result("b")])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("room", [0, 1, 100, 5000])
+def test_a_disk_that_fills_up_in_the_middle_of_a_row_keeps_none_of_it(tmp_path: Path, room: int) -> None:
+    """The system's own limit on the size of files: it takes a part of what is written, then refuses."""
+    path = tmp_path / "results.jsonl"
+    append_results(path, [result("a")])
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append_results(path, [result("b" * 7000)])
+        assert path.read_bytes() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
 
 

@@ -42,7 +42,7 @@ def ids(catalog: Catalog, rows: np.ndarray) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def examples(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def examples(drawings: Path, published: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A name to ask each family by, with a small data set where it takes a path."""
     root = tmp_path_factory.mktemp("examples")
     rng = np.random.default_rng(0)
@@ -56,6 +56,9 @@ def examples(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return {name: name for name, family in TASKS.families().items() if ":" not in family.example} | {
         "fashion-mnist": f"fashion-mnist:{root / 'fashion'}",
         "stamps": f"stamps:{drawings}",
+        "corruptions": f"corruptions:folder:{drawings}",
+        "coarse-to-fine": f"coarse-to-fine:folder:{drawings}",
+        **published.examples(root / "published"),
     }
 
 
@@ -102,7 +105,7 @@ def test_every_task_has_disjoint_parts(
     [
         ("emoji-subgroop", "did you mean 'emoji-subgroup'"),
         ("stamp", "did you mean 'stamps'"),
-        ("nothing-like-it", "choose from: digits, "),
+        ("nothing-like-it", "choose from: coarse-to-fine, corruptions, digits, "),
         ("floder:x", "folder:…"),
         ("digits:8", "takes nothing after a colon"),
         ("emoji-retrieval:x", "takes nothing after a colon"),

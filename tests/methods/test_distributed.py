@@ -13,6 +13,10 @@ import torch
 from sempairs.methods.distributed import layout_of
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
+SPEC = importlib.util.spec_from_file_location("two_processes", SCRIPT)
+script = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(script)
+LOSSES = list(script.losses(torch.eye(2), torch.eye(2), torch.arange(2)))
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +38,11 @@ def runs(tmp_path_factory):
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     return data, script.measure(data, slice(None)), [torch.load(folder / f"out.{rank}") for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("shares", ["equal", "unequal"])
-@pytest.mark.parametrize("loss", ["simclr", "simclr, masked", "byol", "vicreg"])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_mean_over_processes_equals_one_process(runs, shares, loss, what):
     _, alone, parts = runs
@@ -53,6 +54,15 @@ def test_mean_over_processes_equals_one_process(runs, shares, loss, what):
 def test_every_process_gathers_all_rows_in_order_of_rank(runs, shares):
     data, _, parts = runs
     assert all(torch.equal(part[shares]["gathered"], data["left"]) for part in parts)
+
+
+@pytest.mark.parametrize("shares", ["equal", "unequal"])
+def test_a_queue_is_the_same_on_every_process_and_in_one(runs, shares):
+    data, _, parts = runs
+    alone = script.queued(data, slice(None))
+    for part in parts:
+        assert part[shares]["queue"].keys() == alone.keys()
+        assert all(torch.equal(value, alone[name]) for name, value in part[shares]["queue"].items())
 
 
 def test_one_process_gathers_by_handing_back_the_same_tensor():

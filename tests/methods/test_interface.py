@@ -28,13 +28,24 @@ from sempairs.methods import (
     StepOutput,
     build_method,
 )
+from sempairs.methods.barlow_twins import barlow_terms
 from sempairs.methods.byol import byol_loss
+from sempairs.methods.dcl import dcl_loss
 from sempairs.methods.distributed import layout_of
+from sempairs.methods.moco_v2 import moco_loss
+from sempairs.methods.moco_v3 import moco_v3_loss
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.msf import mean_shift
+from sempairs.methods.nnclr import nnclr_loss
+from sempairs.methods.rince import rince_loss
 from sempairs.methods.simclr import nt_xent
+from sempairs.methods.simsiam import negative_cosine
+from sempairs.methods.supcon import supcon_loss
+from sempairs.methods.supervised import cross_entropy
 from sempairs.methods.vicreg import vicreg_terms
 
 WIDTH = 6
+MEANINGS = 4  # of the views' eight pairs
 # Sizes every head can have at once, so that the tests stay quick whatever a method's defaults are.
 SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7}
 
@@ -50,7 +61,7 @@ def small(name: str) -> MethodConfig:
 
 @pytest.fixture(params=METHODS.names())
 def method(request, encoder) -> Method:
-    return build_method(small(request.param), encoder, WIDTH, seed=0)
+    return build_method(small(request.param), encoder, WIDTH, seed=0, meanings=MEANINGS)
 
 
 def test_step_gives_a_finite_scalar_loss_detached_logs_and_embeddings(method, views):
@@ -77,6 +88,8 @@ def test_param_groups_hold_each_trainable_parameter_once(method):
 def test_training_lowers_the_loss(method, new_views):
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
     losses = []
+    # Over and over the same batch, a queue of negatives would fill with the positives themselves.
+    queue = {k: v.clone() for k, v in method.state_dict().items() if k.startswith("queue.")}
     for step in range(30):
         method.before_step(step / 30)
         out = method(new_views())
@@ -84,6 +97,7 @@ def test_training_lowers_the_loss(method, new_views):
         out.loss.backward()
         optimiser.step()
         method.after_step(step / 30)
+        method.load_state_dict(queue, strict=False)
         losses.append(out.loss.item())
     assert losses[-1] < losses[0]
 
@@ -103,14 +117,29 @@ def test_state_dict_carries_everything_a_step_depends_on(method, new_encoder, ne
 
     for step in range(3):
         advance(method, step)
-    other = build_method(small(method.name), new_encoder(), WIDTH, seed=99)
+    other = build_method(small(method.name), new_encoder(), WIDTH, seed=99, meanings=MEANINGS)
     assert not torch.equal(other(new_views()).loss, method(new_views()).loss)
     other.load_state_dict(method.state_dict())
     for step in range(3, 6):
         assert torch.equal(advance(method, step), advance(other, step))
 
 
+EVERY = torch.ones(12, dtype=torch.bool)
 LOSSES = {
+    "barlow_twins": lambda left, right: torch.stack(barlow_terms(left, right)),
+    "msf": lambda left, right: (
+        mean_shift(left, right, torch.eye(12, dtype=left.dtype), filled=EVERY, neighbours=3).loss
+    ),
+    "simsiam": negative_cosine,
+    "supcon": lambda left, right: supcon_loss(
+        left, right, torch.arange(16) % 3, temperature=0.2, base_temperature=0.2
+    ),
+    "supervised": lambda left, right: cross_entropy(left, torch.arange(16) % 12),
+    "dcl": lambda left, right: dcl_loss(left, right, temperature=0.2, sigma=0.5),
+    "moco_v2": lambda left, right: moco_loss(left, right, torch.eye(12, dtype=left.dtype), temperature=0.2),
+    "moco_v3": lambda left, right: moco_v3_loss(left, right, temperature=0.2),
+    "nnclr": lambda left, right: nnclr_loss(left, right, temperature=0.2),
+    "rince": lambda left, right: rince_loss(left, right, temperature=0.2, q=0.5, lam=0.01),
     "simclr": lambda left, right: nt_xent(left, right, temperature=0.2),
     "byol": byol_loss,
     "vicreg": lambda left, right: torch.stack(vicreg_terms(left, right)),
@@ -146,7 +175,8 @@ def test_crops_the_method_cannot_use_are_refused_with_its_name(method, new_views
 
 def test_heads_are_a_pure_function_of_the_seed_and_leave_global_randomness_alone(method, encoder):
     def state(seed: int) -> list[Tensor]:
-        return list(build_method(small(method.name), encoder, WIDTH, seed=seed).state_dict().values())
+        built = build_method(small(method.name), encoder, WIDTH, seed=seed, meanings=MEANINGS)
+        return list(built.state_dict().values())
 
     torch.manual_seed(1)
     before = torch.get_rng_state()

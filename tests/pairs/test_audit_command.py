@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sempairs.catalog import Catalog
+from sempairs.cli.audit import audit as audit_verb
 from sempairs.cli.main import run
 from sempairs.curation.store import Event, EventLog
 from sempairs.embeddings import Embeddings
@@ -161,3 +163,11 @@ def test_other_folders_are_refused_in_one_line(folder: Path, tmp_path: Path, cap
     lines = capsys.readouterr().err.splitlines()
     assert "is no folder of pairs" in lines[0] and "must hold a pair of two images" in lines[1]
     assert "audit with --no-pixels" in lines[2] and len(lines) == 3
+
+
+def test_what_curation_offers_for_review_is_what_an_audit_counts() -> None:
+    from sempairs.cli.curate import curate
+    from sempairs.pairs.sample import SAMPLE
+
+    for verb in (audit_verb, curate, audit):
+        assert inspect.signature(verb).parameters["sample"].default == SAMPLE

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from sempairs import keyed
 from sempairs.catalog import Catalog
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.sample import audit_sample, pair_key, partner_items
@@ -52,6 +53,19 @@ def test_the_order_of_rows_images_and_directions_does_not_matter(drawings: Catal
     other = _shuffled(pairs, seed)
     ours, theirs = pair_key(pairs), pair_key(other)
     assert [ours[r] for r in audit_sample(pairs, 7)] == [theirs[r] for r in audit_sample(other, 7)]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12))
+def test_the_sample_is_that_of_a_plain_loop(drawings: Catalog, seed: int, size: int) -> None:
+    pairs = _pairs(drawings, mode="redrawn")  # every pair of two images comes up in both directions
+    keys = pair_key(pairs)
+    draws = keyed.text_key(seed, "audit-sample", [f"{len(a)}\0{a}\0{b}" for a, b in keys])
+    first: dict[tuple[str, str], int] = {}
+    for row, key in enumerate(keys):
+        if key[0] != key[1]:
+            first.setdefault(key, row)
+    rows = sorted(first.values(), key=lambda row: (int(draws[row]), keys[row]))
+    assert audit_sample(pairs, size, seed=seed).tolist() == rows[:size]
 
 
 def test_every_pair_is_as_likely(drawings: Catalog) -> None:

@@ -55,6 +55,24 @@ def test_given_licence_text(ready: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "LICENSES" / "ISC.txt").read_text() == "Permission to use\n"
 
 
+def test_images_that_are_not_passed_on_need_no_licence_text(ready: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    catalog = open_source(f"folder:{ready / 'photos'}").scan().catalog
+    catalog = catalog.with_column("licence", ["ISC"] * len(catalog))
+    save_with_baselines(folder, catalog, PairsConfig(relation="same_category"))
+    with pytest.raises(UserError, match="ISC has no text at hand"):
+        _build(folder, tmp_path / "files", facts=FREE)
+    _build(folder, tmp_path / "references", facts=FREE, references_only=True)
+    assert verify_release(tmp_path / "references") == ()
+    assert [p.name for p in (tmp_path / "references" / "LICENSES").iterdir()] == ["CC-BY-4.0.txt"]
+    assert "the lists' text is in" in (tmp_path / "references" / "README.md").read_text()
+    (tmp_path / "isc").write_text("Permission to use")
+    _build(
+        folder, tmp_path / "both", facts=FREE, references_only=True, licence_files={"ISC": tmp_path / "isc"}
+    )
+    assert (tmp_path / "both" / "LICENSES" / "ISC.txt").read_text() == "Permission to use"
+
+
 def test_licences_of_a_release_are_carried_over(tmp_path: Path) -> None:
     catalog = open_source("emoji-pairs").scan().catalog
     catalog = catalog.select(catalog.column("split") == "validation")

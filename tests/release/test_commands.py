@@ -129,7 +129,7 @@ def test_imagenet(sempairs: Call, tmp_path: Path, draw: Callable[..., Path]) -> 
             ["release", "build", "{ready}/pairs", "--set", "licenze=MIT"],
             "licenze is not a known key; did you mean",
         ),
-        (["release", "build", "{ready}/pairs", "--facts", "absent.yaml"], "recipe does not exist"),
+        (["release", "build", "{ready}/pairs", "--facts", "absent.yaml"], "--facts does not exist"),
         (["release", "build", "{ready}/pairs", "--images", "folder:absent"], "must be an existing path"),
         (["release", "build", "{ready}/pairs", "--version", "new"], "--version must be a version like 1.0.0"),
         (["release", "join", "{ready}/full", "--source", "digits"], "holds its images already"),

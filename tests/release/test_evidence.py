@@ -11,6 +11,7 @@ import pytest
 from sempairs.config import validate
 from sempairs.curation.apply import apply_verdicts
 from sempairs.curation.exchange import import_verdicts
+from sempairs.curation.known import Known
 from sempairs.errors import UserError
 from sempairs.files import read_json, write_json
 from sempairs.pairs.sample import pair_key
@@ -195,6 +196,36 @@ def test_an_audit_of_other_pairs(pairs: Path) -> None:
     with pytest.raises(UserError, match="is not what `sempairs pairs audit` writes"):
         _build(pairs)
     assert not (pairs.parent / "rel").exists()
+
+
+def test_machines_on_pairs_of_known_truth(pairs: Path, tmp_path: Path) -> None:
+    _judge(pairs, "net", "model", {0: "no", 1: "no", 2: "yes", 3: "yes"})
+    keys = pair_key(PairSet.open(pairs))
+    known = [
+        Known(keys[row], truth, "planted at random", None)
+        for row, truth in ((0, False), (2, False), (1, True), (3, True))
+    ]
+    apply_verdicts(pairs, tmp_path / "screened", known=known)
+    about, card, sheet = _build(tmp_path / "screened")
+    assert about["curation"]["machines"]["model"]["known"] == [
+        {"what": "planted at random", "false_pairs": 2, "false_found": 1, "true_pairs": 2, "true_kept": 1}
+    ]
+    for text in (card, sheet):
+        assert "**Machine-screened, not curated**" in text
+        assert "planted at random: 1 of 2 false pairs found, 50.0%" in text
+        assert "1 of 2 true pairs kept, 50.0%" in text
+        assert "was not measured" not in text
+
+
+def test_a_record_of_known_truth_that_cannot_be(pairs: Path, tmp_path: Path) -> None:
+    _judge(pairs, "net", "model", {0: "no"})
+    keys = pair_key(PairSet.open(pairs))
+    apply_verdicts(pairs, tmp_path / "screened", known=[Known(keys[0], False, "planted", None)])
+    record = read_json(tmp_path / "screened" / "curation.json")
+    record["known"]["model"][0]["false_found"] = 2
+    write_json(tmp_path / "screened" / "curation.json", record)
+    with pytest.raises(UserError, match="curation.json: known"):
+        _build(tmp_path / "screened")
 
 
 def test_a_real_audit(pairs: Path) -> None:

@@ -158,6 +158,12 @@ def test_examples_are_the_first_pairs(study):
     assert all((study["out"] / "examples" / p["file"]).exists() for row in semantic for p in row.values())
 
 
+def test_the_report_shows_what_the_encoders_see(study):
+    about = read_json(study["out"] / "sights" / "index.json")
+    assert (about["images"], about["arms"]) == (12, ["augmented", "semantic"])
+    assert "What the encoders see" in (study["out"] / "report.html").read_text()
+
+
 def test_another_recipe_in_the_same_folder_is_refused(study):
     recipe = study["recipe"] | {"seeds": [0, 1]}
     with pytest.raises(UserError, match=r"differs in seeds \(now \[0, 1\], planned \[0\]\)"):

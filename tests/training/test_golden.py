@@ -28,4 +28,5 @@ def today() -> dict[str, list[float]]:
 def test_golden_losses(today: dict[str, list[float]], method: str) -> None:
     """Other processors add up in another order; another layout and number of threads moved these by 1e-6."""
     assert len(today[method]) == 20
-    assert today[method] == pytest.approx(KEPT[method], rel=1e-4)
+    # RINCE's loss crosses zero, where nothing is near in proportion.
+    assert today[method] == pytest.approx(KEPT[method], rel=1e-4, abs=1e-5)

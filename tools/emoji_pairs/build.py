@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import numpy as np
 from PIL import Image, features
 
 import sempairs
-from emoji_pairs import groups, join
-from emoji_pairs.card import render
+from emoji_pairs import groups, join, screening
+from emoji_pairs.card import TAGS, describe, render
 from emoji_pairs.concepts import Concept, read_concepts
 from emoji_pairs.packages import Package, read_package
 from emoji_pairs.raster import INK, SIZE, encode
@@ -24,12 +25,16 @@ from emoji_pairs.raster import render as draw
 from emoji_pairs.sets import CHARS_OF, EMOJIBASE, HELD_OUT, NAMING, SETS, IconSet
 from sempairs.catalog import Catalog
 from sempairs.catalog.images import pixel_hash
+from sempairs.catalog.sources import open_source
 from sempairs.errors import UserError
 from sempairs.files import sha256_bytes
+from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.table import save_with_baselines
 from sempairs.progress import track
-from sempairs.release import write_release
+from sempairs.release import build_release, write_release
+from sempairs.release.facts import ReleaseFacts, Screening, Section
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 SEED = 0
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -45,6 +50,12 @@ class Drawing:
     icon: str
     how: str
     pixels: np.ndarray
+    rejected: bool = False
+
+    @property
+    def code(self) -> str:
+        """The code points drawn, also where what they show has another meaning: `1f52b~revolver`."""
+        return self.concept.code.partition("~")[0]
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ def collect(packages: Path) -> Collection:
         for s, icons, hits in joins
         for code, hit in track(hits.items(), total=len(hits), what=f"drawing {s.name}", unit="icon")
     ]
+    # Groups and splits are made before the screening, which so changes none of them.
     near = groups.near_pairs(np.stack([d.pixels for d in drawings]), [d.concept.code for d in drawings])
     alike = [(drawings[p.first].concept.code, drawings[p.second].concept.code) for p in near]
     group = groups.split_groups(concepts, alike)
@@ -83,15 +95,29 @@ def collect(packages: Path) -> Collection:
     inputs = {p.name: {"version": p.version, "files": p.hashes()} for p in [emojibase, *found.values()]}
     inputs["fxemoji_codepoints.csv"] = {"files": {"fxemoji_codepoints.csv": sha256_bytes(listing)}}
     split = {code: split_of[name] for code, name in group.items()}
-    return Collection(drawings, concepts, near, group, split, inputs)
+    return Collection(_screened(drawings), concepts, near, group, split, inputs)
+
+
+def _screened(drawings: list[Drawing]) -> list[Drawing]:
+    """What `screening` found: false joins are marked, other meanings become concepts of their own."""
+    found = screening.read()
+    out = []
+    for d in drawings:
+        key = d.set.name, d.concept.code
+        meaning = found.other.get(key)
+        concept = (
+            replace(d.concept, code=f"{d.concept.code}~{meaning}", name=meaning) if meaning else d.concept
+        )
+        out.append(replace(d, concept=concept, rejected=key in found.rejected))
+    return out
 
 
 def write(
     collection: Collection, out: Path, *, share_alike: bool, notices: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Writes the main release, or the add-on of the share-alike sets; returns its `release.json`."""
+    """Writes the main release with its pairs, or the add-on's images; returns its `release.json`."""
     name = "emoji-pairs-by-sa" if share_alike else "emoji-pairs"
-    kept = [d for d in collection.drawings if d.set.share_alike == share_alike]
+    kept = [d for d in collection.drawings if d.set.share_alike == share_alike and not d.rejected]
     catalog, data = catalogue(name, kept, collection)
     licences = {d.set.licence for d in kept}
     texts = {
@@ -119,15 +145,54 @@ def write(
             "numpy": installed("numpy"),
         },
     }
-    return write_release(
+    told = describe(name, catalog, kept, collection.near, collection.drawings)
+
+    def write_images(place: Path, card: str) -> dict[str, Any]:
+        return write_release(
+            place,
+            name=name,
+            version=VERSION,
+            catalog=catalog,
+            read=data.__getitem__,
+            card=card,
+            licences={**texts, **notices},
+            facts=facts,
+        )
+
+    if share_alike:
+        return write_images(out, render(name, VERSION, catalog, *told))
+    with tempfile.TemporaryDirectory() as place:
+        write_images(Path(place) / name, name)
+        return _with_pairs(Path(place), out, name, *told, facts)
+
+
+def _with_pairs(
+    place: Path, out: Path, name: str, summary: str, sections: list[tuple[str, str]], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """The release of the images in `place`/`name` and of fixed pairs across designers, audited, with their
+    matched baselines."""
+    from sempairs.pairs.audit import audit
+
+    images = open_source(f"release:{place / name}").scan().catalog
+    train = images.select(images.column("split") == "train")
+    config = PairsConfig(relation="cross_domain", mode="fixed", seed=SEED)
+    pairs = save_with_baselines(place / "pairs", train, config)
+    audit(pairs).write(place / "pairs" / "audit")
+    return build_release(
+        place / "pairs",
         out,
         name=name,
         version=VERSION,
-        catalog=catalog,
-        read=data.__getitem__,
-        card=render(name, VERSION, catalog, kept, collection.near, collection.drawings),
-        licences={**texts, **notices},
-        facts=facts,
+        images=images,
+        facts=ReleaseFacts(
+            title=name,
+            summary=summary,
+            licence="Apache-2.0",
+            keywords=TAGS,
+            sections=tuple(Section(heading=heading, text=text) for heading, text in sections),
+            screening=Screening(**screening.facts(screening.read())),
+            record=facts,
+        ),
     )
 
 
@@ -139,11 +204,11 @@ def catalogue(name: str, kept: list[Drawing], collection: Collection) -> tuple[C
     rows: list[dict[str, Any]] = []
     data: dict[str, bytes] = {}
     for d in track(kept, what="encoding", unit="image"):
-        uri = f"{d.set.name}/{d.concept.code}.webp"
+        uri = f"{d.set.name}/{d.code}.webp"
         image = Image.fromarray(d.pixels)
         data[uri] = encode(image)
         held_out = d.set.designer in HELD_OUT
-        split = collection.split[d.concept.code]
+        split = collection.split[d.code]
         rows.append(
             {
                 "image_id": f"{name}/{uri}",
@@ -158,7 +223,7 @@ def catalogue(name: str, kept: list[Drawing], collection: Collection) -> tuple[C
                 "category": f"{d.concept.group}/{d.concept.subgroup}",
                 "concept": d.concept.code,
                 "domain": d.set.designer,
-                "split_group": collection.group[d.concept.code],
+                "split_group": collection.group[d.code],
                 "split": split if split == "test" or not held_out else None,
                 "set": d.set.name,
                 "set_version": d.set.version,

@@ -5,23 +5,40 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from emoji_pairs import measure
+from emoji_pairs import measure, screening
 from emoji_pairs.groups import NEAR, NearPair
 from emoji_pairs.raster import INK, SIZE
 from emoji_pairs.sets import EMOJIBASE, HELD_OUT
 from sempairs.catalog import Catalog
 from sempairs.release.card import crossed, markdown_table, render_card
 
+Section = tuple[str, str]
 
-def render(
+TAGS = ("semantic-pairs", "self-supervised-learning", "contrastive-learning", "emoji", "cross-domain")
+
+
+def render(name: str, version: str, catalog: Catalog, summary: str, sections: Sequence[Section]) -> str:
+    """The card's Markdown, of a release of images alone."""
+    return render_card(
+        name=name,
+        version=version,
+        title=name,
+        summary=summary,
+        catalog=catalog,
+        tags=TAGS,
+        sections=sections,
+    )
+
+
+def describe(
     name: str,
-    version: str,
     catalog: Catalog,
     kept: Sequence[measure.Drawn],
     near: Sequence[NearPair],
     drawings: Sequence[measure.Drawn],
-) -> str:
-    """The card's Markdown. `kept` are the drawings of this release, `near` indexes all `drawings`."""
+) -> tuple[str, list[Section]]:
+    """The first paragraph, and the sections. `kept` are the drawings of this release, `near` indexes all
+    `drawings`."""
     by_sa = name.endswith("-by-sa")
     pairs, alike, flagged = measure.duplicates(kept)
     summary = (
@@ -31,25 +48,18 @@ def render(
         f"drawings of a concept by different designers are a semantic pair; there are {pairs:,}. "
         + (_ADD_ON if by_sa else _MAIN)
     )
-    return render_card(
-        name=name,
-        version=version,
-        title=name,
-        summary=summary,
-        catalog=catalog,
-        tags=["semantic-pairs", "self-supervised-learning", "contrastive-learning", "emoji", "cross-domain"],
-        sections=[
-            ("By set", crossed(catalog, "set")),
-            ("What it is for, and what not", _PURPOSE),
-            ("How to read it", _READING.format(name=name)),
-            ("Columns", _columns()),
-            ("Splits", _splits(catalog)),
-            ("How a drawing found its concept", _joins(catalog)),
-            ("Known limits", _limits(catalog, kept, near, drawings, pairs, alike, flagged)),
-            ("Margins are a style shortcut", _margins(kept)),
-            ("How it was built", _BUILT),
-        ],
-    )
+    return summary, [
+        ("By set", crossed(catalog, "set")),
+        ("What it is for, and what not", _PURPOSE),
+        ("How to read it", _READING.format(name=name) if by_sa else _READING_PAIRS),
+        ("Columns", _columns()),
+        ("Splits", _splits(catalog)),
+        ("How a drawing found its concept", _joins(catalog)),
+        ("How the joins were screened", screening.told(screening.read())),
+        ("Known limits", _limits(catalog, kept, near, drawings, pairs, alike, flagged)),
+        ("Margins are a style shortcut", _margins(kept)),
+        ("How it was built", _BUILT),
+    ]
 
 
 _MAIN = """\
@@ -80,6 +90,19 @@ pairs["train"][0]["image"]  # an RGBA picture
 Parquet reader will do: `image` is a struct of the WebP bytes and a file name. The file `unassigned.parquet`
 holds the held-out designers' drawings of concepts that are not for testing."""
 
+_READING_PAIRS = """\
+```python
+import datasets
+
+images = datasets.load_dataset("emoji-pairs", "images")  # the folder of this card
+images["train"][0]["image"]  # an RGBA picture
+pairs = datasets.load_dataset("emoji-pairs", "pairs")  # image ids of anchor and partner, by arm
+```
+
+`sempairs release info emoji-pairs` and `sempairs release verify emoji-pairs` describe and check a copy. Any
+Parquet reader will do: `image` is a struct of the WebP bytes and a file name. `data/unassigned-*.parquet`
+holds the held-out designers' drawings of concepts that are not for testing."""
+
 _BUILT = f"""\
 `tools/build_emoji_pairs.py` of the sempairs repository, from npm packages of fixed versions; `release.json`
 lists each with the SHA-256 of the files that were read, and the versions of the tools. Groups and names come
@@ -97,7 +120,10 @@ def _columns() -> str:
         ["width, height", "pixels"],
         ["licence, attribution", "SPDX id of the drawing's licence; whom to name"],
         ["category, group, subgroup", "Unicode's group and subgroup, joined by a slash and apart"],
-        ["concept, name", "code points in hexadecimal without FE0F; Unicode's English name"],
+        [
+            "concept, name",
+            "code points in hexadecimal without FE0F (`~`, meaning: where it drifted); name",
+        ],
         ["domain, set, set_version", "the designer; the icon set and its package version"],
         ["split_group, split", "concepts that must share a split; train, validation, test or null"],
         ["held_out", "whether the designer is kept from training"],
@@ -164,11 +190,11 @@ def _limits(
     named = sum(how == "name" for how in catalog.column("join"))
     return f"""\
 - **False pairs.** {named:,} drawings ({_percent(named, len(catalog))}) were joined by name. Names move
-  between sequences over the years, so some pairs are false. They are left in: finding them is what audits are
-  for.
-- **Meaning drifts under one code point.** 1F52B is a revolver in some sets and a water pistol in others;
-  people shrugging or running are women, men or neither; families are people in older sets and silhouettes in
-  newer ones.
+  between sequences over the years, so some pairs are false. They were screened by machine (above); no person
+  has judged a sample, so the false-pair rate is not known.
+- **Meaning drifts under one code point.** People shrugging or running are women, men or neither; families are
+  people in older sets and silhouettes in newer ones; a cinema is a camera or a hall. (Revolvers and water
+  pistols are apart.)
 - **One picture, several concepts.** {len(here)} pairs of drawings of different concepts are the same picture
   up to an RMSE of {NEAR} ({same} of them pixel for pixel). Such concepts share a `split_group`.
 - **Look-alikes across designers.** {alike:,} of {pairs:,} cross-designer pairs ({_percent(alike, pairs)}) are

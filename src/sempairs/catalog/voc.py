@@ -126,7 +126,7 @@ def read_image_set(root: str | os.PathLike[str], year: int, image_set: str) -> t
     folder = devkit / f"VOC{year}" / "ImageSets" / "Main"
     file = folder / f"{image_set}.txt"
     if not _ID.fullmatch(image_set) or not file.is_file():
-        there = [name for name in MAIN_SETS if (folder / f"{name}.txt").is_file()]
+        there = _sets(folder)
         listed = ", ".join(f"{y}" for y in find_years(devkit))
         remedy = f"sets of {year}: {', '.join(there) or 'none'}; years here: {listed}"
         raise UserError(f"voc image set VOC{year}/{image_set}", "is missing", str(file), remedy)
@@ -142,6 +142,13 @@ def read_image_set(root: str | os.PathLike[str], year: int, image_set: str) -> t
         twice = next(name for name in ids if ids.count(name) > 1)
         raise UserError(str(file), "must name an image once", twice)
     return ids
+
+
+def _sets(folder: Path) -> list[str]:
+    """Names of the image sets in ImageSets/Main, VOC's own first; files of a class and a set are left out."""
+    stems = {path.stem for path in folder.glob("*.txt")}
+    own = {name for name in stems if not any(name.endswith(f"_{other}") for other in stems)}
+    return [*(name for name in MAIN_SETS if name in own), *sorted(own.difference(MAIN_SETS))]
 
 
 def read_voc(root: str | os.PathLike[str], year: int, image_set: str) -> list[VocImage]:

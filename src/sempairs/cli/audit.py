@@ -44,11 +44,12 @@ def audit(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the report. Default: DIR/audit.")
+        Path | None,
+        typer.Option("--out", help="Folder for the report. Default: DIR/audit; a release needs one."),
     ] = None,
     sample: Annotated[
         int, typer.Option("--sample", help="Pairs of the random sample that people review.")
-    ] = 200,
+    ] = 400,
     pixels: Annotated[
         bool,
         typer.Option("--pixels/--no-pixels", help="Decode every image once, to find near-duplicates."),
@@ -64,6 +65,7 @@ def audit(
     licences; and, from the verdicts of persons on a random sample, the share of false pairs with an exact
     95% interval. Of a redrawn pool the pairs of the first epoch are audited.
     """
+    from sempairs.catalog.sources.release import ABOUT as RELEASE
     from sempairs.embeddings import Embeddings
     from sempairs.errors import UserError
     from sempairs.pairs.audit import audit as audited
@@ -74,6 +76,8 @@ def audit(
     if sample < 1:
         raise UserError("--sample", "must be at least 1", sample)
     rules = [parse_rule(text) for text in fail_on or ()]
+    if out is None and (folder / RELEASE).is_file():
+        raise UserError("--out", "is required for a release, which never changes", remedy="name a folder")
     pairs = PairSet.open(folder)
     features = Embeddings.open(embeddings) if embeddings else None
     found = audited(

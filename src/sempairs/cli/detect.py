@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-_PROTOCOL = "voc-c4-1 (MoCo's), voc-fpn-1, small-c4-1 or small-fpn-1 for pictures of about 128 pixels."
+_PROTOCOL = "voc-c4-1 (MoCo's), voc-fpn-1, small-c4-1 or small-fpn-1 for pictures of about 160 pixels."
 
 
 def detect(
     encoder: Annotated[
         str,
-        typer.Argument(help="A run folder, an encoder's folder or encoder.json (a ResNet), or random:ARCH."),
+        typer.Argument(
+            help="A run folder, an encoder's folder or encoder.json, a checkpoint of another project, or "
+            "random:ARCH for untrained weights. ResNets only."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; nothing is written outside it.")],
     data: Annotated[

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-_ENCODER = "A run folder, an encoder's folder or encoder.json, or random:ARCH for untrained weights."
+if TYPE_CHECKING:
+    from sempairs.evaluation.records import Result
+
+_ENCODER = (
+    "A run folder; an encoder's folder or encoder.json; a checkpoint of another project, as `sempairs import` "
+    "takes it; efficientnet-lite0, trained on ImageNet with labels; or random:ARCH, such as "
+    "random:tiny-resnet or random:resnet50@96 (input of 96 pixels), for untrained weights."
+)
 
 
 def embed(
@@ -66,8 +73,11 @@ def _show_protocols(wanted: bool) -> None:
 
 
 def evaluate(
-    encoder: Annotated[str, typer.Argument(help=_ENCODER)],
-    out: Annotated[Path, typer.Option("--out", help="JSON Lines file; results are added to it.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="JSON Lines file; results are added to it. A new folder for --compare."),
+    ],
+    encoder: Annotated[str | None, typer.Argument(help=_ENCODER, show_default=False)] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,6 +111,26 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the weights of random:ARCH.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", metavar="NAME", help="transfer: every published set under --data-root."),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-root",
+            "--transfer-root",
+            envvar="SEMPAIRS_TRANSFER_ROOT",
+            help="Folder of the suite's sets, each as torchvision lays it out.",
+            show_envvar=True,
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare", metavar="A B", help="Two encoders instead of one: paired differences, as a page."
+        ),
+    ] = None,
     list_tasks: Annotated[
         bool,
         typer.Option("--list-tasks", help="Show the tasks, and end.", is_eager=True, callback=_show_tasks),
@@ -118,28 +148,63 @@ def evaluate(
     """Score an encoder on tasks: linear probe, kNN, retrieval, and any other protocol by name.
 
     Refuses to score images that the encoder's pretraining has seen. * marks a task's primary number.
+    With --compare A B, scores both on the same images and writes a page: differences, intervals and tests,
+    where each one wins, nearest neighbours, maps.
     """
     from sempairs.config import override, validate
     from sempairs.errors import UserError
     from sempairs.evaluation.config import EvaluationConfig
 
     config = validate(EvaluationConfig, override({}, overrides or []), "--set")
+    if (encoder is None) == (compare is None):
+        raise UserError("evaluate", "needs one encoder, or two after --compare")
+    if compare is not None:
+        from sempairs.cli.compare import run_comparison
+
+        if protocol:
+            raise UserError("--protocol", "is each task's own when two encoders are compared", protocol)
+        run_comparison(
+            compare, task or (), out, config=config, data=data, cache=cache, seed=seed, device=device
+        )
+        return
+    assert encoder is not None
     if out.is_dir():
         raise UserError("--out", "must be a file, such as results.jsonl", str(out))
+    if suite is not None:
+        from sempairs.cli.suites import run_suite
+
+        if task or data is not None:
+            raise UserError(
+                "--suite", "names its tasks and data itself", suite, "leave --task and --data out"
+            )
+        run_suite(
+            suite, encoder, data_root, out, protocols=protocol or (), config=config, cache=cache, seed=seed,
+            device=device,
+        )  # fmt: skip
+        return
     from sempairs.evaluation.suite import evaluate as run
 
     results = run(
         encoder, task or (), out, protocols=protocol or (), config=config, data=data, cache=cache, seed=seed,
         device=device,
     )  # fmt: skip
+    show_results(results, out)
+
+
+def show_results(results: Sequence[Result], out: Path) -> None:
+    """A table of them, and where they went."""
     from sempairs.evaluation.protocols import PROTOCOLS
 
+    plain = {r.metric in PROTOCOLS.get(r.protocol).plain for r in results}
+    # Shares are per cent; beside numbers that are no shares each says so itself.
+    unit = "%" if plain == {True, False} else ""
     rows = []
     for r in results:
-        plain = r.metric in PROTOCOLS.get(r.protocol).plain
-        value = f"{r.value:.3f}" if plain else f"{100 * r.value:.1f}"
+        whole = r.metric in PROTOCOLS.get(r.protocol).plain
+        value = f"{r.value:.3f}" if whole else f"{100 * r.value:.1f}{unit}"
         rows.append((r.task, f"{r.protocol}{'*' if r.primary else ''}", r.metric, value, str(r.n)))
-    typer.echo(_table(("task", "protocol", "metric", "%", "n"), rows))
+    head = "value" if True in plain else "%"
+    typer.echo(_table(("task", "protocol", "metric", head, "n"), rows))
     typer.echo(f"{len(results)} results added to {out}")
 
 

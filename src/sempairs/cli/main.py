@@ -6,9 +6,11 @@ import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sempairs import __version__
 from sempairs.cli import (
@@ -29,8 +31,22 @@ from sempairs.errors import UserError
 # Typer carries its own copy of Click or depends on it, by version; its base class of errors is reached so.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
+
+class _Stopped(Exception):  # noqa: N818 (no fault)
+    """Ctrl-C, under a name that Typer does not turn into a status without a word."""
+
+
+class _Verbs(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise _Stopped(str(stop) or "stopped") from stop
+
+
 app = typer.Typer(
     name="sempairs",
+    cls=_Verbs,
     help="Datasets of semantic pairs, self-supervised pretraining on them, and controlled studies.",
     no_args_is_help=True,
     add_completion=False,
@@ -77,9 +93,9 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     """Runs one command line. Returns the exit status: 0 done, 1 a fault of ours, 2 a mistake, 130 Ctrl-C."""
     try:
         status = app(arguments, standalone_mode=False, prog_name="sempairs")
-    except KeyboardInterrupt as stop:
-        return _say(str(stop) or "stopped", 130, debug)
-    except typer.Abort:
+    except _Stopped as stop:
+        return _say(str(stop), 130, debug)
+    except (typer.Abort, KeyboardInterrupt):
         return _say("stopped", 130, debug)
     except UserError as error:
         return _say(str(error), 2, debug)
@@ -90,8 +106,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return 0
     except OSError as error:
         if error.errno in _SYSTEM:
-            where = f" {error.filename}" if error.filename else ""
-            return _say(f"{_SYSTEM[error.errno]}{where}", 2, debug)
+            return _say(_of_system(error), 2, debug)
         return _say(f"internal: {type(error).__name__}: {error}; run again with --debug", 1, debug)
     except Exception as error:
         return _say(f"internal: {type(error).__name__}: {error}; run again with --debug", 1, debug)
@@ -107,9 +122,19 @@ _SYSTEM = {
     errno.EROFS: "the file system is read-only:",
     errno.ENAMETOOLONG: "the file name is too long:",
     errno.ENOTDIR: "not a folder:",
+    errno.EEXIST: "something else is in the place of a folder:",
     errno.EISDIR: "is a folder, not a file:",
     errno.ENOENT: "no such file or folder:",
 }
+
+
+def _of_system(error: OSError) -> str:
+    line = _SYSTEM[error.errno or 0]
+    if not error.filename:
+        return line.rstrip(":")
+    path = Path(os.fsdecode(error.filename))
+    # What is written is written under another name first; the user knows its folder only.
+    return f"{line} {path.parent if path.name.startswith('.partial-') else path}"
 
 
 def _say(line: str, status: int, debug: bool) -> int:

@@ -206,7 +206,7 @@ def _facts(file: Path | None, said: dict[str, Any], overrides: list[str]) -> Rel
     from sempairs.config import override, read_yaml, validate
     from sempairs.release.facts import ReleaseFacts
 
-    data = {} if file is None else read_yaml(file)
+    data = {} if file is None else read_yaml(file, "--facts")
     data |= {name: value for name, value in said.items() if value is not None}
     return validate(ReleaseFacts, override(data, overrides), where="" if file is None else file.name)
 

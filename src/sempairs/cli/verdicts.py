@@ -66,17 +66,38 @@ def apply(
     persons_only: Annotated[
         bool, typer.Option("--persons-only", help="Pass over what only models and rules decided.")
     ] = False,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            "--known",
+            metavar="F",
+            help="Pairs of known truth (Parquet, CSV, JSON lines) to measure models and rules by: anchor, "
+            "partner, truth (yes, no)[, what, verdict, reviewer_kind].",
+        ),
+    ] = None,
 ) -> None:
     """Writes a new folder of pairs without the rejected ones, its baselines rebuilt to match."""
     from sempairs.curation.apply import apply_verdicts
+    from sempairs.curation.known import read_known
+    from sempairs.curation.lineage import refuse_release
     from sempairs.errors import UserError
 
     if open_pairs not in ("keep", "drop"):
         raise UserError("--open", "must be keep or drop", open_pairs)
-    done = apply_verdicts(folder, out, keep_open=open_pairs == "keep", persons_only=persons_only)
+    refuse_release(folder)
+    done = apply_verdicts(
+        folder, out, keep_open=open_pairs == "keep", persons_only=persons_only,
+        known=read_known(known) if known else (),
+    )  # fmt: skip
     for decision, by in done.decisions.items():
         told = ", ".join(f"{count:,} {name}" for name, count in by.items() if count) or "none"
         typer.echo(f"{decision:<9} {sum(by.values()):,}: {told}")
+    for kind, measured in done.known.items():
+        for one in measured:
+            typer.echo(
+                f"{kind} on {one['what']}: {one['false_found']:,} of {one['false_pairs']:,} false found, "
+                f"{one['true_kept']:,} of {one['true_pairs']:,} true kept"
+            )
     if done.outside:
         typer.echo(
             f"verdicts about {done.outside:,} pairs that are not in the set were not counted", err=True
@@ -114,9 +135,13 @@ def agreement(
 
 
 def _standing(folder: Path) -> pa.Table:
+    from sempairs.curation.lineage import refuse_release
     from sempairs.curation.store import LOG, standing_verdicts
     from sempairs.errors import UserError
 
+    refuse_release(folder)
+    if not folder.is_dir():
+        raise UserError(str(folder), "must be an existing folder")
     if not (folder / LOG).is_file():
         remedy = "judge pairs with `sempairs curate`, or import verdicts"
         raise UserError(str(folder), f"has no verdicts (there is no {LOG})", remedy=remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from sempairs import __version__
 from sempairs.curation.decisions import DECIDERS, DECISIONS, agreement, decisions
+from sempairs.curation.known import Known, machines_on
 from sempairs.curation.lineage import FORMAT, RECORD, sets_of
 from sempairs.curation.store import standing_verdicts
 from sempairs.curation.subject import Subject
@@ -28,7 +30,8 @@ VERDICTS = "verdicts.parquet"
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of the pairs. decisions: pairs by decision and by whom, `unjudged` among the open."""
+    """What became of the pairs. decisions: pairs by decision and by whom, `unjudged` among the open.
+    outside: pairs with verdicts that are not in the set. known: see `known.machines_on`."""
 
     pairs: PairSet
     before: int
@@ -36,22 +39,25 @@ class Applied:
     dropped_open: int
     decisions: dict[str, dict[str, int]]
     outside: int
+    known: dict[str, list[dict[str, Any]]]
 
 
 def apply_verdicts(
     folder: str | Path, out: str | Path, *, keep_open: bool = True, persons_only: bool = False,
-    verdicts: pa.Table | None = None,
+    verdicts: pa.Table | None = None, known: Sequence[Known] = (),
 ) -> Applied:  # fmt: skip
     """Writes a new folder of pairs without the rejected ones, as `save_with_baselines` would.
 
     Relation, mode and configuration stay; the baselines are those of the curated set, so all arms have its
     number of pairs. Beside them lie `verdicts.parquet`, the standing verdicts that were applied, and
-    `curation.json`: counts by decision, reviewer kind and decider, agreement, and the sets it came from.
+    `curation.json`: counts by decision, reviewer kind and decider, agreement, the sets it came from, and how
+    models and rules did on pairs whose truth is known.
 
     keep_open: whether pairs nobody judged, and those left open, stay. persons_only: pass over what only
-    models and rules decided. verdicts: instead of those in the log. `out` is written whole or not at all.
+    models and rules decided. verdicts: instead of those in the log. known: see `known.read_known`. `out` is
+    written whole or not at all.
     Raises: UserError if `folder` is a pool whose partners are drawn anew (it has no pairs to take out), a
-    baseline or modified, no verdict is about it, or no pair would be left.
+    baseline or modified, no verdict is about it, no machine judged a known pair, or no pair would be left.
     """
     pairs = PairSet.open(folder)
     _check(pairs, folder)
@@ -63,6 +69,10 @@ def apply_verdicts(
     if not table.num_rows:
         rule = "has no verdict about a pair of the set"
         raise UserError(str(folder), rule, remedy="judge some with `sempairs curate`, or `verdicts import`")
+    machines = machines_on(list(known), table)
+    if known and not machines:
+        rule = "names no pair that a model or a rule judged"
+        raise UserError("--known", rule, remedy="import their verdicts, or add the column verdict")
     decided = decisions(table)
     counts, stays = _fate(decided, subject, persons_only=persons_only, keep_open=keep_open)
     kept = np.ones(len(pairs), dtype=bool)
@@ -87,6 +97,7 @@ def apply_verdicts(
             "reviewers": _reviewers(table),
         },
         "agreement": agreement(table),
+        "known": machines,
     }  # fmt: skip
     selection = _selection(pairs, kept)
     facts = pairs.catalog_hash, pairs.catalog_images
@@ -100,7 +111,7 @@ def apply_verdicts(
         write_verdicts(temporary / VERDICTS, table)
         applied["verdicts"] |= {"file": VERDICTS, "sha256": sha256_file(temporary / VERDICTS)}
         write_json(temporary / RECORD, applied | {"manifest_hash": curated.manifest_hash})
-    return Applied(curated, len(pairs), rejected, applied["pairs"]["dropped_open"], counts, outside)
+    return Applied(curated, len(pairs), rejected, applied["pairs"]["dropped_open"], counts, outside, machines)
 
 
 def _check(pairs: PairSet, folder: str | Path) -> None:

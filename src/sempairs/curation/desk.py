@@ -12,10 +12,11 @@ import numpy as np
 
 from sempairs.curation.ledger import Ledger
 from sempairs.curation.lineage import sets_of
-from sempairs.curation.queues import SAMPLE, TITLES, Queues
+from sempairs.curation.queues import TITLES, Queues
 from sempairs.curation.store import ADJUDICATIONS, ADJUDICATOR, LOG, Event, EventLog
 from sempairs.curation.subject import Subject
 from sempairs.errors import UserError
+from sempairs.pairs.sample import SAMPLE
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import REASONS, VERDICTS
 

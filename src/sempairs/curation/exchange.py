@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sempairs.curation.desk import checked_name, checked_note, checked_reasons
-from sempairs.curation.lineage import sets_of
+from sempairs.curation.lineage import refuse_release, sets_of
 from sempairs.curation.store import ADJUDICATIONS, ADJUDICATOR, LOG, Event, EventLog, standing_verdicts
 from sempairs.curation.subject import Subject
 from sempairs.errors import UserError
@@ -64,6 +64,7 @@ def import_verdicts(
     no event. Raises: UserError naming the row for a pair that is not in the set, a value that is none of its
     column's, a name that has another kind in the log, or one reviewer twice about a pair.
     """
+    refuse_release(folder)
     pairs = PairSet.open(folder)
     subject = Subject(pairs, folder)
     file, log = Path(path), Path(folder) / LOG
@@ -71,7 +72,7 @@ def import_verdicts(
         raise UserError("--reviewer-kind", f"must be one of {', '.join(KINDS)}", kind)
     standing = standing_verdicts(log)
     events: dict[tuple[str, str, str, bool], Event] = {}
-    for where, row in _rows(file):
+    for where, row in rows_of(file, ("anchor", "partner", "verdict")):
         try:
             event = _event(row, reviewer, kind)
         except UserError as error:
@@ -158,8 +159,11 @@ def _kinds(standing: pa.Table) -> dict[str, str]:
     return {_key(row)[2]: row["reviewer_kind"] for row in standing.to_pylist()}
 
 
-def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each row stands, and its values. Raises: UserError if the file cannot be read in its form."""
+def rows_of(file: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row of a Parquet, CSV or JSON lines file stands, and its values.
+
+    Raises: UserError if the file cannot be read in its form, or a row lacks a needed column.
+    """
     if file.suffix not in FORMS:
         raise UserError(str(file), f"must end in one of {', '.join(FORMS)}")
     if not file.is_file():
@@ -178,8 +182,9 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(str(file), f"is not readable ({error})") from None
     for number, row in enumerate(found, 1):
         where = f"{file} row {number}"
-        if not isinstance(row, dict) or None in row or not {"anchor", "partner", "verdict"} <= set(row):
-            raise UserError(where, "must have anchor, partner and verdict, and one value a column")
+        if not isinstance(row, dict) or None in row or not set(needed) <= set(row):
+            rule = f"must have {', '.join(needed[:-1])} and {needed[-1]}, and one value a column"
+            raise UserError(where, rule)
         yield where, row
 
 

@@ -12,6 +12,7 @@ from sempairs.curation.store import ADJUDICATIONS
 from sempairs.curation.subject import Doubts, Subject
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.index import Int, Mask
+from sempairs.pairs.sample import SAMPLE
 
 TITLES = {
     "sample": "Random sample",
@@ -20,8 +21,6 @@ TITLES = {
     ADJUDICATIONS: "Conflicts",
     "mine": "My verdicts",
 }
-SAMPLE = 400
-"""Pairs of the audit's sample to review: at a false-pair rate of 2% an interval of about 0.9% to 3.9%."""
 
 
 @dataclass(frozen=True, eq=False)

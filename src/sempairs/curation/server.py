@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 from sempairs.curation.desk import Desk, Refused, version
-from sempairs.curation.queues import SAMPLE
+from sempairs.curation.lineage import refuse_release
 from sempairs.curation.store import LOG, standing_verdicts
 from sempairs.errors import UserError
 from sempairs.files import folder_lock
+from sempairs.pairs.sample import SAMPLE
 
 try:
     import uvicorn
@@ -143,8 +144,10 @@ def serve(
     or the address cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        desk = _opened(stack, folder, sample=sample, reviewer=reviewer)
-        bound = stack.enter_context(_socket(host, port))
+        _hold(stack, Path(folder))
+        bound = stack.enter_context(_socket(host, port))  # before there is a log that nobody writes to
+        desk = Desk(folder, sample=sample, reviewer=reviewer)
+        stack.callback(desk.close)
         number = bound.getsockname()[1]
         shown = host if not _unspecified(host) else socket.gethostname()
         base = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/"
@@ -176,9 +179,9 @@ def serve(
         say(f"stopped; every verdict is in {desk.folder / LOG}")
 
 
-def _opened(stack: contextlib.ExitStack, folder: str | Path, *, sample: int, reviewer: str) -> Desk:
-    """A desk while this process alone serves the folder."""
-    place = Path(folder)
+def _hold(stack: contextlib.ExitStack, place: Path) -> None:
+    """Makes this the only process that serves a folder of pairs. Raises: UserError."""
+    refuse_release(place)
     if not (place / "pairs.json").is_file():
         remedy = "see `sempairs pairs build`"
         raise UserError(str(place), "is no folder of pairs (it has no pairs.json)", remedy=remedy)
@@ -187,9 +190,6 @@ def _opened(stack: contextlib.ExitStack, folder: str | Path, *, sample: int, rev
     except OSError as error:
         remedy = "copy the folder to where you may write: verdicts are kept in it"
         raise UserError(str(place), f"cannot be written ({error.strerror})", remedy=remedy) from None
-    desk = Desk(place, sample=sample, reviewer=reviewer)
-    stack.callback(desk.close)
-    return desk
 
 
 def _socket(host: str, port: int) -> socket.socket:

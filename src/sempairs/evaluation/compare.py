@@ -48,7 +48,8 @@ class TaskComparison:
 
     low, high: 95% percentile interval of the mean difference over images, whole units resampled. n: images;
     units: what is resampled. only_a, only_b, p: McNemar's exact test where outcomes are right or wrong, else
-    None. cka: linear CKA of the two encoders' features of the scored images.
+    None; it counts images as independent. cka: linear CKA of the two encoders' features of the scored images,
+    None where one of them gives every image the same.
     """
 
     task: str
@@ -64,7 +65,7 @@ class TaskComparison:
     only_a: int | None
     only_b: int | None
     p: float | None
-    cka: float
+    cka: float | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ def compare(
     """
     config = config or EvaluationConfig()
     chosen = list(tasks) or ([data] if data is not None else list(DEFAULT_TASKS))
+    if len(set(chosen)) < len(chosen):
+        raise UserError("--task", "must name each task once", chosen)
+    if out is not None:  # a folder that cannot be written to is said before anything is scored
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
     targets = open_target(first, seed=seed), open_target(second, seed=seed)
     names = _names(first, second, targets)
     place, folder = chosen_device(device), None if cache is None else Path(cache)
@@ -154,14 +159,26 @@ def _compare(
     of_a, of_b = (held.at(a.rows) for held in features)
     binary = all(np.isin(outcome.values, (0.0, 1.0)).all() for outcome in (a, b))
     test = mcnemar(a.values == 1, b.values == 1) if binary else None
-    low, high = unit_bootstrap(b.values - a.values, a.units, seed=config.seed)
+    low, high = interval(a, b, seed=config.seed)
     result = TaskComparison(
         task.name, protocol.name, task.metric, scores[0].value, scores[1].value,
         scores[1].value - scores[0].value, low, high, len(a.rows), len(np.unique(a.units)),
         test.first_only if test else None, test.second_only if test else None, test.p if test else None,
-        linear_cka(of_a, of_b),
+        likeness(of_a, of_b),
     )  # fmt: skip
     return _shown(result, scan.catalog, a, b, of_a, of_b)
+
+
+def interval(a: Outcome, b: Outcome, *, seed: int) -> tuple[float, float]:
+    """95% interval of the mean difference, B's less A's, images weighing as they do in the score."""
+    difference = b.values - a.values
+    return unit_bootstrap(difference if a.weights is None else difference * a.weights, a.units, seed=seed)
+
+
+def likeness(left: NDArray[np.float32], right: NDArray[np.float32]) -> float | None:
+    """Linear CKA of two encoders' features of the same images; None where one has collapsed to a point."""
+    flat = any((features == features[0]).all() for features in (left, right))
+    return None if flat else linear_cka(left, right)
 
 
 def _shown(

@@ -73,6 +73,11 @@ class EvaluationConfig(Config):
         return {str(name): path for name, path in self.low_shot_lists.items()}.get(protocol)
 
     @property
+    def chooses_lambda(self) -> bool:
+        """Whether there is more than one strength to choose from."""
+        return len(self.lambda_grid) > 1
+
+    @property
     def lambda_grid(self) -> tuple[float, ...]:
         """The strengths in increasing order."""
         if isinstance(self.lambdas, int):

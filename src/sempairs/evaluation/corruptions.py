@@ -89,7 +89,10 @@ def _impulse_noise(images: Tensor, share: float, draws: Draws) -> Tensor:
 
 
 def disk(radius: float, alias: float) -> NDArray[np.float64]:
-    """The kernel of a lens out of focus: a disk, softened by a Gaussian of deviation `alias`; sums to 1."""
+    """The kernel of a lens out of focus: a disk, softened by a Gaussian of deviation `alias`.
+
+    Its sum is 1, or up to 1.013 where the disk touches the border, which is mirrored, as published.
+    """
     from scipy.ndimage import correlate1d
 
     reach, taps = (8, 1) if radius <= 8 else (int(radius), 2)

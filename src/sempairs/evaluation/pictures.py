@@ -16,6 +16,8 @@ from sempairs.metrics import nearest_neighbours
 Int = NDArray[np.int64]
 _RIGHT, _WRONG, _PAPER = (29, 107, 60), (206, 202, 194), (255, 255, 255)
 _MAP_SEED = 0
+_FLAT = 1e-7
+"""Spread of unit features below which they are one point; float32 tells no more apart."""
 
 
 def thumbnail(pictures: Pictures, row: int, side: int) -> Image.Image:
@@ -68,17 +70,25 @@ def embedding_map(
     """Images where t-SNE puts them: (side, side). Distances between groups mean little; neighbourhoods do.
 
     van der Maaten and Hinton 2008; scikit-learn's, on unit features, started from their first two principal
-    components, so that the same features give the same map.
+    components, so that the same features give the same map. Images that are all the same to an encoder lie on
+    one another in the middle, and fewer than four by their principal components alone.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    reduced = PCA(min(50, *unit.shape), random_state=_MAP_SEED).fit_transform(unit.astype(np.float64))
-    perplexity = min(30.0, max(2.0, (len(unit) - 1) / 4))
-    place = TSNE(perplexity=perplexity, init="pca", random_state=_MAP_SEED).fit_transform(reduced)
+    place = np.zeros((len(unit), 2))
+    # scikit-learn divides by the spread that it starts from, and crashes where there is none.
+    flat = unit.std(axis=0).max() <= _FLAT
+    if not flat:
+        reduced = PCA(min(50, *unit.shape), random_state=_MAP_SEED).fit_transform(unit.astype(np.float64))
+        place = np.pad(reduced, ((0, 0), (0, 2)))[:, :2]
+    if not flat and min(len(unit), 2 * reduced.shape[1]) >= 4:
+        perplexity = min(30.0, max(2.0, (len(unit) - 1) / 4))
+        place = TSNE(perplexity=perplexity, init="pca", random_state=_MAP_SEED).fit_transform(reduced)
     low, high = place.min(axis=0), place.max(axis=0)
-    spot = (place - low) / np.where(high > low, high - low, 1)
+    apart = high - low > _FLAT
+    spot = np.where(apart, (place - low) / np.where(apart, high - low, 1), 0.5)
     sheet, own = Image.new("RGB", (side, side), _PAPER), thumbs[0].width
     for (x, y), thumb in zip(spot * (side - own), thumbs, strict=True):
         sheet.paste(thumb, (int(x), int(y)), Image.eval(thumb.convert("L"), lambda v: 255 if v < 250 else 0))

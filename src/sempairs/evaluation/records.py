@@ -74,13 +74,15 @@ def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> N
     text = "".join(result.to_json() + "\n" for result in results).encode()
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "a+b") as handle:
+    # Unbuffered: what a buffer still held would reach the file when it is closed, after it was cut back.
+    with open(target, "a+b", buffering=0) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         start = _end_of_rows(handle)
         handle.truncate(start)
+        left = memoryview(text)
         try:
-            handle.write(text)
-            handle.flush()
+            while left:
+                left = left[handle.write(left) :]
             os.fsync(handle.fileno())
         except OSError:
             os.ftruncate(handle.fileno(), start)

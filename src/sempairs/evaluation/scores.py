@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,15 @@ class Features:
 class Outcome:
     """What a score is the mean of, by image: rows (n,) of the catalogue, values (n,) in [0, 1], units (n,).
 
-    said: what was predicted for each image, in words, where something was.
+    said: what was predicted for each image, in words, where something was. weights: (n,), of mean one, where
+    images do not weigh alike: the score is the mean of values times weights.
     """
 
     rows: Int
     values: NDArray[np.float64]
     units: NDArray[np.str_]
     said: tuple[str, ...] | None = None
+    weights: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,24 @@ def classification_scores(
     """Scores of the predictions for each fold's scored rows. `accuracy` comes with its spread."""
     rows = np.concatenate([fold.test for fold in problem.folds])
     labels, guess = problem.labels[rows], np.concatenate(predicted)
-    images, of = np.unique(rows, return_inverse=True)
-    share = np.bincount(of, guess == labels) / np.bincount(of)
+    images, first, of = np.unique(rows, return_index=True, return_inverse=True)
+    times = np.bincount(of)
+    share = np.bincount(of, guess == labels) / times
+    said = tuple(problem.classes[int(k)] for k in guess[first])  # where an image is first scored
+    # How much an image weighs in a mean over classes: the less, the more of its class there are.
+    classes, own = np.unique(labels[first], return_inverse=True)
+    weights = len(images) / len(classes) * times / np.bincount(own, times)[own]
+    plain = Outcome(images, share, problem.units[images], said)
     values = {
-        "accuracy": (accuracy(guess, labels), spread(share, problem.units[images])),
-        "mean_per_class_accuracy": (mean_per_class_accuracy(guess, labels), {}),
-    }
-    first = np.unique(rows, return_index=True)[1]  # where an image is first scored
-    said = tuple(problem.classes[int(k)] for k in guess[first])
-    outcome = Outcome(images, share, problem.units[images], said)
+        "accuracy": (accuracy(guess, labels), spread(share, problem.units[images]), plain),
+        "mean_per_class_accuracy": (
+            mean_per_class_accuracy(guess, labels), {}, replace(plain, weights=weights),
+        ),
+    }  # fmt: skip
     return [
         Score(name, value, len(images), selection, {**extra, **more}, outcome)
         for name in metrics
-        for value, more in (values[name],)
+        for value, more, outcome in (values[name],)
     ]
 
 

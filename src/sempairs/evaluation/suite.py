@@ -128,6 +128,10 @@ def _evaluate(
         scan = source.scan()
         own = [task for task in tasks if task.source == spec]
         ready.append((source, scan, prepare(target, source, scan, own, protocols, config)))
+    if cache is not None:
+        Path(cache).mkdir(parents=True, exist_ok=True)
+    if out is not None:
+        append_results(out, [])  # a place that cannot be written to is said now
     # Whatever can be refused has been: from here on things are computed and written.
     for source, scan, prepared in ready:
         context = Context(target, source, scan.catalog, config, place, None if cache is None else Path(cache))

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -87,6 +87,8 @@ class Method(nn.Module, ABC):
     #: Whether the encoder sees both views in one batch of 2B. This decides over which images batch
     #: normalisation takes its statistics, so it is part of the method.
     joint_forward: ClassVar[bool] = False
+    #: Whether the constructor also takes `meanings`, the number of meanings of the pairs: for a classifier.
+    takes_meanings: ClassVar[bool] = False
 
     encoder: nn.Module
 
@@ -128,17 +130,25 @@ class Method(nn.Module, ABC):
 METHODS: Registry[type[Method]] = Registry("method")
 
 
-def build_method(config: MethodConfig, encoder: nn.Module, width: int, *, seed: int) -> Method:
+def build_method(
+    config: MethodConfig, encoder: nn.Module, width: int, *, seed: int, meanings: int | None = None
+) -> Method:
     """The method that `config` names around `encoder`, whose outputs have `width` columns.
 
-    The heads' initial weights are a pure function of `seed` and the config; global random state is left as
-    it was. Raises: UserError for an unknown method.
+    meanings: how many meanings the pairs have, `Views.meaning` counting them from 0. The heads' initial
+    weights are a pure function of `seed`, the config and, where it is used, this number; global random state
+    is left as it was. Raises: UserError for an unknown method, and for `meanings` missing where needed.
     """
     method = METHODS.get(config.name)
+    build: Callable[..., Method] = method
+    if method.takes_meanings:
+        if meanings is None:
+            raise UserError("meanings", f"must be given for {config.name}", None, "count those of the pairs")
+        build = partial(build, meanings=meanings)
     # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(int(text_key(seed, "weights", ["method"])[0]) >> 1)
-        return method(config, encoder, width)
+        return build(config, encoder, width)
 
 
 def two_views(views: Views, method: str) -> tuple[Tensor, Tensor]:

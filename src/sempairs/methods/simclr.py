@@ -67,6 +67,14 @@ def nt_xent(left: Tensor, right: Tensor, *, temperature: float, exclude: Tensor 
     view here (all of left, then all of right) takes no part among the negatives of another.
     Raises: ValueError if shapes differ or B < 2.
     """
+    logits, partner, layout = view_logits(left, right, temperature=temperature, exclude=exclude)
+    return layout.mean(F.cross_entropy(logits, partner, reduction="none"))
+
+
+def view_logits(
+    left: Tensor, right: Tensor, *, temperature: float, exclude: Tensor | None
+) -> tuple[Tensor, Tensor, Layout]:
+    """Cosines over the temperature (2B, 2N), −∞ with itself and where `exclude`; each partner's column."""
     check_paired(left, right)
     views = F.normalize(torch.cat([left, right]), dim=1)
     layout = layout_of(views)
@@ -74,8 +82,7 @@ def nt_xent(left: Tensor, right: Tensor, *, temperature: float, exclude: Tensor 
     if exclude is not None:
         logits = logits.masked_fill(exclude, float("-inf"))
     own, partner = _columns(layout, views.device)
-    logits = logits.scatter(1, own[:, None], float("-inf"))  # a view is no negative of itself
-    return layout.mean(F.cross_entropy(logits, partner, reduction="none"))
+    return logits.scatter(1, own[:, None], float("-inf")), partner, layout
 
 
 def same_meaning(meaning: Tensor) -> Tensor:

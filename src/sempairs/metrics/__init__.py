@@ -1,7 +1,14 @@
 """Metrics: pure functions on arrays, numpy in, numbers out. Scores are fractions in [0, 1]."""
 
 from sempairs.metrics.classification import accuracy, mean_per_class_accuracy
-from sempairs.metrics.detection import Detections, Objects, box_iou, voc_average_precision, voc_map
+from sempairs.metrics.detection import (
+    Detections,
+    Objects,
+    box_iou,
+    voc_average_precision,
+    voc_average_precisions,
+    voc_map,
+)
 from sempairs.metrics.geometry import alignment, feature_std, rankme, uniformity
 from sempairs.metrics.neighbours import (
     KNN_SETTINGS,
@@ -39,5 +46,6 @@ __all__ = [
     "uniformity",
     "unit_bootstrap",
     "voc_average_precision",
+    "voc_average_precisions",
     "voc_map",
 ]

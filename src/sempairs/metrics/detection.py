@@ -7,6 +7,7 @@ of the kit, which counts inclusive pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,31 @@ def voc_average_precision(
     eleven_point: VOC 2007's mean over recall 0, .1, ..., 1 of the best precision at that recall or above
     (recall compared in whole numbers); otherwise the area under that curve (VOC 2010 on).
     """
-    return np.array([_one_class(truth, found, k, threshold, eleven_point) for k in range(classes)])
+    values: Float = voc_average_precisions(
+        truth, found, classes=classes, thresholds=[threshold], eleven_point=eleven_point
+    )[0]
+    return values
+
+
+def voc_average_precisions(
+    truth: Objects,
+    found: Detections,
+    *,
+    classes: int,
+    thresholds: Sequence[float],
+    eleven_point: bool = True,
+) -> Float:
+    """`voc_average_precision` at several thresholds, (len(thresholds), classes); overlaps are found once."""
+    taken, overlap = _most_overlapped(truth, found, classes)
+    out = np.full((len(thresholds), classes), np.nan)
+    for label in range(classes):
+        positives = int((~truth.difficult[truth.label == label]).sum())
+        rows = np.flatnonzero(found.label == label)
+        rows = rows[np.argsort(-found.score[rows], kind="stable")]
+        for i, threshold in enumerate(thresholds if positives else ()):
+            right = _right(truth, taken[rows], overlap[rows] >= threshold)
+            out[i, label] = _precision(right, positives, eleven_point)
+    return out
 
 
 def voc_map(per_class: ArrayLike) -> float:
@@ -73,41 +98,43 @@ def voc_map(per_class: ArrayLike) -> float:
     return float(np.nanmean(values))
 
 
-def _one_class(truth: Objects, found: Detections, label: int, threshold: float, eleven_point: bool) -> float:
-    own = np.flatnonzero(truth.label == label)
-    positives = int((~truth.difficult[own]).sum())
-    if positives == 0:
-        return float("nan")
-    rows = np.flatnonzero(found.label == label)
-    rows = rows[np.argsort(-found.score[rows], kind="stable")]
-    right, counted = _match(truth, own, found, rows, threshold)
-    hits, wrong = np.cumsum(right[counted]), np.cumsum(~right[counted])
-    precision = hits / np.maximum(hits + wrong, 1)
+def _most_overlapped(truth: Objects, found: Detections, classes: int) -> tuple[Int, Float]:
+    """For each detection the row of the true object of its image and class that it overlaps most, and by how
+    much; -1 where the image has none."""
+    taken = np.full(len(found.label), -1, dtype=np.int64)
+    overlap = np.full(len(found.label), -1.0)
+    there = _by_key(truth.image * classes + truth.label)
+    for key, rows in _by_key(found.image * classes + found.label).items():
+        own = there.get(key)
+        if own is not None:
+            shares = box_iou(found.box[rows], truth.box[own])
+            best = shares.argmax(axis=1)
+            taken[rows], overlap[rows] = own[best], shares[np.arange(len(rows)), best]
+    return taken, overlap
+
+
+def _by_key(keys: Int) -> dict[int, Int]:
+    """The rows of each key, ascending."""
+    order = np.argsort(keys, kind="stable")
+    values, starts = np.unique(keys[order], return_index=True)
+    return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True)) if len(values) else {}
+
+
+def _right(truth: Objects, taken: Int, enough: Bool) -> Bool:
+    """Of the detections that count, surest first, which are right. taken: of all of them, as above."""
+    difficult = enough & truth.difficult[taken] if len(truth.difficult) else np.zeros(len(taken), dtype=bool)
+    hits = np.flatnonzero(enough & ~difficult)
+    right = np.zeros(len(taken), dtype=bool)
+    right[hits[np.unique(taken[hits], return_index=True)[1]]] = True
+    return np.asarray(right[~difficult])
+
+
+def _precision(right: Bool, positives: int, eleven_point: bool) -> float:
+    hits = np.cumsum(right)
+    precision = hits / np.arange(1, len(right) + 1)
     if eleven_point:
         # hits / positives >= k / 10 without rounding: 3 of 10 objects are a recall of .3.
         at_least = [precision[10 * hits >= k * positives] for k in range(11)]
         return float(sum(p.max() if len(p) else 0.0 for p in at_least) / 11)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    steps = np.diff(hits, prepend=0) / positives
-    return float((envelope * steps).sum())
-
-
-def _match(truth: Objects, own: Int, found: Detections, rows: Int, threshold: float) -> tuple[Bool, Bool]:
-    """Whether each of `rows`, surest first, is right, and whether it counts."""
-    by_image = {int(image): own[truth.image[own] == image] for image in np.unique(truth.image[own])}
-    taken = np.zeros(len(truth.label), dtype=bool)
-    right, counted = np.zeros(len(rows), dtype=bool), np.ones(len(rows), dtype=bool)
-    for i, row in enumerate(rows):
-        there = by_image.get(int(found.image[row]))
-        if there is None:
-            continue
-        overlap = box_iou(found.box[row], truth.box[there])[0]
-        best = int(overlap.argmax())
-        if overlap[best] < threshold:
-            continue
-        object_ = there[best]
-        if truth.difficult[object_]:
-            counted[i] = False
-        elif not taken[object_]:
-            taken[object_] = right[i] = True
-    return right, counted
+    return float((envelope * np.diff(hits, prepend=0)).sum() / positives)

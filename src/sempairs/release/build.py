@@ -121,6 +121,7 @@ def build_release(
         _licensed(catalog, facts, references_only),
         [facts.licence] if facts.licence else [],
         licence_files or {},
+        with_images=not references_only,
     )
     files = ImageFiles(catalog, progress=progress)
     prepared = files.with_sizes(progress=progress) if references_only else files.catalog

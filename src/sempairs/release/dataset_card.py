@@ -110,7 +110,8 @@ def _licences(dataset: Dataset, catalog: Catalog) -> str:
     of_pairs = f"The lists of pairs are under {own}. " if own else ""
     if dataset.references_only or dataset.joined:
         of_pairs += "The images are under their owners' terms. "
-    text = f"{of_pairs}Every row says its image's licence (SPDX) and attribution; texts are in `{LICENCES}/`."
+    texts = "the lists' text is" if dataset.references_only else "texts are"
+    text = f"{of_pairs}Every row says its image's licence (SPDX) and attribution; {texts} in `{LICENCES}/`."
     return f"{text}\n\n{markdown_table(['licence', 'attribution', 'images'], rows)}"
 
 

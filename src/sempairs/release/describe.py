@@ -103,9 +103,10 @@ def curation_lines(curation: Mapping[str, Any] | None, screening: Screening | No
     for kind, counts in sorted(machines.items()):
         which = "Pairs that no person judged" if curation.get("reviewed") else "Pairs"
         lines.append(f"{which}, judged by a {kind}: {_decided(counts)}.")
+        lines += [_known(one) for one in counts.get("known", ())]
     if screening is not None:
         lines += _screening(screening)
-    elif machines:
+    elif machines and not any(counts.get("known") for counts in machines.values()):
         lines.append("How well these machines do on pairs whose truth is known was not measured.")
     applied = curation.get("applied")
     if applied is not None:
@@ -130,15 +131,19 @@ def _screening(screening: Screening) -> list[str]:
         f"Screened by {screening.by} (a {screening.kind}): {screening.judged:,} pairs judged, "
         f"{screening.rejected:,} rejected, {screening.unsure:,} unsure."
     ]
-    lines += [
-        f"On pairs whose truth is known, {known.what}: {known.false_found:,} of {known.false_pairs:,} "
-        f"false pairs found, {share(known.false_found, known.false_pairs)}; {known.true_kept:,} of "
-        f"{known.true_pairs:,} true pairs kept, {share(known.true_kept, known.true_pairs)}."
-        for known in screening.known
-    ]
+    lines += [_known(known.model_dump()) for known in screening.known]
     if not screening.known:
         lines.append("How well the screening does on pairs whose truth is known was not measured.")
     return [*lines, screening.note.strip()] if screening.note else lines
+
+
+def _known(one: Mapping[str, Any]) -> str:
+    """How a machine did on pairs whose truth is known; one: the values of `facts.KnownTruth`."""
+    false, true = (one["false_found"], one["false_pairs"]), (one["true_kept"], one["true_pairs"])
+    return (
+        f"On pairs whose truth is known, {one['what']}: {false[0]:,} of {false[1]:,} false pairs found, "
+        f"{share(*false)}; {true[0]:,} of {true[1]:,} true pairs kept, {share(*true)}."
+    )
 
 
 def false_pair_lines(audit: Mapping[str, Any] | None) -> list[str]:

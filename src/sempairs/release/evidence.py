@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sempairs.config import validate
 from sempairs.curation.apply import VERDICTS
 from sempairs.curation.decisions import DECISIONS, agreement, decisions
 from sempairs.curation.lineage import FORMAT, RECORD
@@ -18,6 +19,7 @@ from sempairs.files import read_json
 from sempairs.pairs.sample import pair_key
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import KINDS, VERDICT_SCHEMA, read_verdicts
+from sempairs.release.facts import KnownTruth
 
 AUDIT = "audit/audit.json"
 AUDIT_FORMAT = "sempairs.audit/1"
@@ -45,10 +47,11 @@ def curation_of(folder: Path, pairs: PairSet) -> dict[str, Any] | None:
 
     From `folder`'s event log and, where `verdicts apply` made the folder, from what was applied. Of persons:
     reviewers, pairs reviewed, accepted, rejected, open, and `agreement`. machines: the same counts by kind of
-    reviewer, of pairs that no person judged. applied: pairs before and after rejected ones left, or None.
+    reviewer, of pairs that no person judged, and `known`, how they did where the truth is known (if it was
+    measured). applied: pairs before and after rejected ones left, or None.
     Raises: UserError if the record of `verdicts apply` is of other pairs.
     """
-    applied = _applied(folder, pairs)
+    applied, known = _applied(folder, pairs)
     table = _verdicts(folder, pairs, applied is not None)
     if not table.num_rows:
         return None
@@ -61,21 +64,31 @@ def curation_of(folder: Path, pairs: PairSet) -> dict[str, Any] | None:
     return {
         **_counts(persons),
         "agreement": _without_names(agreement(persons)),
-        "machines": {name: _counts(part) for name, part in parts.items() if part.num_rows},
+        "machines": {
+            name: {**_counts(part), **({"known": known[name]} if name in known else {})}
+            for name, part in parts.items()
+            if part.num_rows
+        },
         "applied": applied,
     }
 
 
-def _applied(folder: Path, pairs: PairSet) -> dict[str, int] | None:
+def _applied(folder: Path, pairs: PairSet) -> tuple[dict[str, int] | None, dict[str, list[Any]]]:
     if not (folder / RECORD).is_file():
-        return None
+        return None, {}
     record = read_json(folder / RECORD)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(str(folder / RECORD), "is not what `sempairs verdicts apply` writes")
     if record.get("manifest_hash") != pairs.manifest_hash:
         remedy = "apply the verdicts again"
         raise UserError(str(folder / RECORD), "is about other pairs than those beside it", remedy=remedy)
-    return {name: int(record["pairs"][name]) for name in ("before", "kept", "rejected", "dropped_open")}
+    where = f"{folder / RECORD}: known"
+    known = {
+        kind: [validate(KnownTruth, one, where=where).model_dump(mode="json") for one in measured]
+        for kind, measured in record.get("known", {}).items()
+    }
+    counts = ("before", "kept", "rejected", "dropped_open")
+    return {name: int(record["pairs"][name]) for name in counts}, known
 
 
 def _verdicts(folder: Path, pairs: PairSet, applied: bool) -> pa.Table:

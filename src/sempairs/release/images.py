@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,16 +13,14 @@ from PIL import Image
 from sempairs.catalog import Catalog
 from sempairs.catalog.images import UnreadableImage, pixel_hash
 from sempairs.catalog.pictures import Pictures
-from sempairs.catalog.sources.base import Source
+from sempairs.catalog.sources.base import FileSource, Source
 from sempairs.catalog.sources.reading import in_threads
 from sempairs.errors import UserError
 from sempairs.files import sha256_bytes
 from sempairs.progress import track
 
 SIZE = "file_size"
-# What sources call their way to an image's file; those that hold bare pixels have none.
 WORKERS = 4  # threads that read ahead of the one that writes; each holds a few images
-_READERS = ("read_bytes", "_read", "_file")
 
 
 class ImageFiles:
@@ -92,7 +89,7 @@ class ImageFiles:
 
 def has_files(source: Source, uri: str) -> bool:
     """Whether `source` keeps its images as files, `uri` being one of them."""
-    if _reader(source) is None:
+    if not isinstance(source, FileSource):
         return False
     try:
         read_file(source, uri)
@@ -107,10 +104,9 @@ def has_files(source: Source, uri: str) -> bool:
 
 def read_file(source: Source, uri: str) -> bytes:
     """The bytes of an image's file as they are. Raises: UnreadableImage."""
-    reader = _reader(source)
-    if reader is None:
+    if not isinstance(source, FileSource):
         raise UnreadableImage("this source keeps pixels, not files")
-    return bytes(reader(uri))
+    return source.read_bytes(uri)
 
 
 def checked(read: Callable[[str], bytes], uri: str, file_hash: str) -> bytes:
@@ -120,11 +116,6 @@ def checked(read: Callable[[str], bytes], uri: str, file_hash: str) -> bytes:
         rule = "is not the file that the catalogue was made from"
         raise UserError(f"image {uri}", rule, remedy="scan again")
     return data
-
-
-def _reader(source: Source) -> Callable[[str], Any] | None:
-    found = (getattr(source, name, None) for name in _READERS)
-    return next((reader for reader in found if reader is not None), None)
 
 
 def _bare_hashes(image: Image.Image) -> tuple[str, str]:

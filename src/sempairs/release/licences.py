@@ -15,19 +15,24 @@ from sempairs.release.writer import LICENCES
 _AT_HAND = ("Apache-2.0", "CC-BY-4.0")
 
 
-def licence_texts(catalog: Catalog, more: Iterable[str], given: Mapping[str, str | Path]) -> dict[str, str]:
+def licence_texts(
+    catalog: Catalog, more: Iterable[str], given: Mapping[str, str | Path], *, with_images: bool = True
+) -> dict[str, str]:
     """Text by file name, for the licences of the images of `catalog` and those in `more` (SPDX ids).
+
+    with_images: whether the images are passed on; if not, their licences' texts may be given and need not be.
 
     given: files of texts by SPDX id. Else a text is taken from the release the images come from, with its
     notices, or from those that come along. Raises: UserError for a licence whose text is not to be had.
     """
     from_releases = _of_sources(catalog)
+    more = list(more)
     wanted = sorted({*(name for name in catalog.column("licence") if name is not None), *more})
     found = dict(from_releases)
     for name in wanted:
         if name in given:
             found[f"{name}.txt"] = _read(name, Path(given[name]))
-        elif f"{name}.txt" not in found:
+        elif f"{name}.txt" not in found and (with_images or name in more):
             if name not in _AT_HAND:
                 remedy = f"give it with --licence-file {name}=FILE"
                 raise UserError(f"licence {name}", "has no text at hand", remedy=remedy)

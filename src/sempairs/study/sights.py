@@ -25,10 +25,10 @@ def write_sights(plan: Plan, out: Path) -> None:
     from sempairs.catalog.pictures import Pictures
     from sempairs.catalog.sources import open_source
     from sempairs.evaluation import pictures
+    from sempairs.evaluation.compare import likeness
     from sempairs.evaluation.features import compute_features
     from sempairs.evaluation.target import open_target
     from sempairs.keyed import text_key
-    from sempairs.metrics import linear_cka
     from sempairs.training.recipe import PretrainRecipe
 
     method, seed = next(iter(plan.study.methods)), plan.study.seeds[0]
@@ -66,6 +66,6 @@ def write_sights(plan: Plan, out: Path) -> None:
                 "seed": seed,
                 "arms": list(arms),
                 "images": len(part),
-                "cka": linear_cka(features[0], features[1]),
+                "cka": likeness(features[0], features[1]),
             },
         )

@@ -19,6 +19,9 @@ from sempairs.training.recipe import MonitorConfig, SpeedConfig
 from sempairs.views.maker import ViewMaker
 
 BATCH = 256
+# Directions that projections vary in. On made-up data (tests/methods/test_collapse.py) healthy ones had 3 to 6,
+# collapsed ones 1.0 to 1.5.
+LEAST_PROJECTION_RANK = 2.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,17 @@ class Monitor:
                 "features", "must be finite, but the last step made some that are not", remedy=remedy
             )
         return features
+
+
+def projection_warning(means: Mapping[str, float]) -> str | None:
+    """What to tell the user about the projections, of the methods that measure them (`methods.health`)."""
+    rank = means.get("projection_rank", math.inf)
+    if rank >= LEAST_PROJECTION_RANK:
+        return None
+    return (
+        f"the projections are collapsing: they vary in {rank:.1f} directions (warned of below "
+        f"{LEAST_PROJECTION_RANK:g}); lower the learning rate, or look at the method's loss terms"
+    )
 
 
 def relative_std(features: NDArray[np.float32]) -> float:

@@ -29,7 +29,7 @@ from sempairs.training import folder, provenance
 from sempairs.training.checkpoint import disk_full_is_told, find_checkpoint, save_checkpoint, write_state
 from sempairs.training.data import batches, load_data, near, steps_per_epoch
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
-from sempairs.training.monitor import Monitor, relative_std
+from sempairs.training.monitor import Monitor, projection_warning, relative_std
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.trackers import Trackers
 from sempairs.views.maker import ViewMaker
@@ -109,7 +109,8 @@ class _Run:
             raise UserError("schedule.warm_up", rule, f"{self.warm_up} steps")
         encoder = build_encoder(recipe.encoder, seed=recipe.seed)
         encoder.check_input(recipe.views.size)
-        method = build_method(recipe.method, encoder, encoder.width, seed=recipe.seed)
+        meanings = int(self.data.plan.meaning.max()) + 1
+        method = build_method(recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=meanings)
         self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
         store = near(self.data.store, fabric.device)
         self.maker = ViewMaker(recipe.views, store, seed=recipe.seed, device=fabric.device)
@@ -125,6 +126,7 @@ class _Run:
             "initial_weights": self.initial["method"],
         }
         self.progress = Progress()
+        self.warned = False  # of the projections, once a session
 
     def execute(self) -> RunSummary:
         start = self._resume()
@@ -194,7 +196,7 @@ class _Run:
         )
         began = perf_counter() - self.progress.seconds
         with (
-            _stop_signals() as stop,
+            stop_signals() as stop,
             bar(total=self.total, what="pretrain", unit="step", initial=start) as shown,
         ):
 
@@ -226,6 +228,10 @@ class _Run:
         means["pairs_per_second"] = self.recipe.batch_size / (means["data_seconds"] + means["step_seconds"])
         means["epoch"] = taken / self.per_epoch
         self.trackers.write("train", taken, means)
+        warning = projection_warning(means) if taken > self.warm_up and not self.warned else None
+        if warning:
+            self.warned = True
+            say(f"step {taken}: {warning}")
         return means
 
     def _probe(self, taken: int) -> None:
@@ -304,7 +310,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
+def stop_signals() -> Iterator[threading.Event]:
     """An event that the first SIGINT or SIGTERM sets; a second one stops at once, without saving."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

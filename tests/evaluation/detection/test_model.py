@@ -207,7 +207,7 @@ def test_decay_is_for_weights_that_are_no_norms():
 
 
 def test_boxes_are_told_in_pixels_of_the_file(devkit):
-    """Scored at twice the size, every box still lies in the picture of 64 x 64, and some reach its far side."""
+    """Scored at twice the size, every box still lies in the picture of 64 x 64, some at its far side."""
     one = open_data(f"voc:{devkit}")("VOC2007/test")
     settings = config("small-c4-1", test_size=128, score_threshold=0.0, workers=1)
     detector = build(settings)

@@ -14,8 +14,16 @@ from sempairs.catalog.sources import (
     vision,
     voc,
 )
-from sempairs.catalog.sources.base import SOURCES, Problem, Scan, Source, UnreadableImage, open_source
+from sempairs.catalog.sources.base import (
+    SOURCES,
+    FileSource,
+    Problem,
+    Scan,
+    Source,
+    UnreadableImage,
+    open_source,
+)
 
 KINDS = (folder, lists, shards, idx, vision, saved, release, digits, stamps, voc, imagenet, datasets)
 
-__all__ = ["KINDS", "SOURCES", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]
+__all__ = ["KINDS", "SOURCES", "FileSource", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]

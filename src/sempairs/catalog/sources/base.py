@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 
@@ -16,6 +16,7 @@ from sempairs.registry import Registry
 
 __all__ = [
     "SOURCES",
+    "FileSource",
     "Problem",
     "Scan",
     "Source",
@@ -74,6 +75,18 @@ class SourceKind:
     open: Callable[[str], Source]
     summary: str
     example: str
+
+
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A source whose images are files, so that their very bytes can be passed on."""
+
+    def read_bytes(self, uri: str) -> bytes:
+        """The file of the image that the catalogue's `uri` names. Safe to call from several threads.
+
+        Raises: UnreadableImage if it is gone, or this image is kept as pixels, not as a file.
+        """
+        ...
 
 
 SOURCES: Registry[SourceKind] = Registry("source")

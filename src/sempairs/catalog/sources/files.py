@@ -114,9 +114,10 @@ class FilesSource:
         )
 
     def open_image(self, uri: str) -> Image.Image:
-        return images.decode(self._read(uri))
+        return images.decode(self.read_bytes(uri))
 
-    def _read(self, uri: str) -> bytes:
+    def read_bytes(self, uri: str) -> bytes:
+        """The image's file as it is. Raises: UnreadableImage if it is gone or too large."""
         return read_inside(self.root, unescape_name(uri))
 
     def _stamp(self, name: str) -> Stamp | None:

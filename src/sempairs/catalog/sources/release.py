@@ -86,7 +86,7 @@ class ReleaseSource:
     def read_bytes(self, uri: str) -> bytes:
         """The bytes of an image's file. Raises: UnreadableImage."""
         images, name = self._place_of(uri)
-        return images._read(name)
+        return images.read_bytes(name)
 
     def _place_of(self, uri: str) -> tuple[ParquetSource, str]:
         if self.references_only:

@@ -8,7 +8,14 @@ import threading
 from PIL import Image
 
 from sempairs.catalog.images import UnreadableImage
-from sempairs.catalog.sources.base import Scan, Source, existing_path, open_source, source_kind
+from sempairs.catalog.sources.base import (
+    FileSource,
+    Scan,
+    Source,
+    existing_path,
+    open_source,
+    source_kind,
+)
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 
@@ -31,6 +38,13 @@ class SavedSource:
 
     def open_image(self, uri: str) -> Image.Image:
         return self._source_of(uri).open_image(uri)
+
+    def read_bytes(self, uri: str) -> bytes:
+        """The image's file as it is. Raises: UnreadableImage if it is gone, or its source keeps pixels."""
+        source = self._source_of(uri)
+        if not isinstance(source, FileSource):
+            raise UnreadableImage(f"{source.spec} keeps pixels, not files")
+        return source.read_bytes(uri)
 
     def _source_of(self, uri: str) -> Source:
         with self._lock:

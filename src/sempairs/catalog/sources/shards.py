@@ -54,7 +54,7 @@ class ParquetSource:
 
     def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
         def measure(uri: str) -> Measured:
-            return measure_bytes(self._read(uri), decode=decode)
+            return measure_bytes(self.read_bytes(uri), decode=decode)
 
         members: list[Member] = []
         problems: list[Problem] = []
@@ -74,9 +74,10 @@ class ParquetSource:
         )
 
     def open_image(self, uri: str) -> Image.Image:
-        return decode(self._read(uri))
+        return decode(self.read_bytes(uri))
 
-    def _read(self, uri: str) -> bytes:
+    def read_bytes(self, uri: str) -> bytes:
+        """The image's file as it is. Raises: UnreadableImage if it is not there or damaged."""
         name, _, row = uri.rpartition("#")
         if name not in self._shards or not (row.isascii() and row.isdecimal()):
             raise UnreadableImage(f"no image {uri!r} in this source")

@@ -89,7 +89,7 @@ class TorchvisionSource:
     def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
         def measure(uri: str) -> Measured:
             if not self._kind.arrays:
-                return measure_bytes(self._file(uri), decode=decode)
+                return measure_bytes(self.read_bytes(uri), decode=decode)
             pixels = self._pixels(uri)
             return measure_pixels(_rgb(pixels), pixels.tobytes(), decode=decode)
 
@@ -107,9 +107,12 @@ class TorchvisionSource:
         return scan_members(self.spec, members, measure, workers=workers, progress=progress)
 
     def open_image(self, uri: str) -> Image.Image:
-        return _rgb(self._pixels(uri)) if self._kind.arrays else decode(self._file(uri))
+        return _rgb(self._pixels(uri)) if self._kind.arrays else decode(self.read_bytes(uri))
 
-    def _file(self, uri: str) -> bytes:
+    def read_bytes(self, uri: str) -> bytes:
+        """The image's file as it is. Raises: UnreadableImage if it is gone, or this data set keeps pixels."""
+        if self._kind.arrays:
+            raise UnreadableImage(f"{self.name} keeps pixels, not files")
         return read_inside(self.root, unescape_name(uri))
 
     def _pixels(self, uri: str) -> np.ndarray:

@@ -34,6 +34,9 @@ class VocSource:
     null without one. `labels`: the classes of all objects that are not difficult, sorted, joined by commas
     ("" for none). `labels_ignored`: the classes of which all objects are difficult; VOC's classification task
     counts the image neither for nor against them. `domain`: null.
+
+    Further sets, such as the `test_designers` of scenes, are left out: an image has one split, and nothing says
+    which a set of one's own belongs to. `sempairs detect` takes any set by its name.
     """
 
     def __init__(self, rest: str) -> None:
@@ -42,7 +45,7 @@ class VocSource:
 
     def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
         def measure(uri: str) -> Measured:
-            return measure_bytes(self._read(uri), decode=decode)
+            return measure_bytes(self.read_bytes(uri), decode=decode)
 
         members: list[Member] = []
         problems: list[Problem] = []
@@ -58,9 +61,10 @@ class VocSource:
         )
 
     def open_image(self, uri: str) -> Image.Image:
-        return decode(self._read(uri))
+        return decode(self.read_bytes(uri))
 
-    def _read(self, uri: str) -> bytes:
+    def read_bytes(self, uri: str) -> bytes:
+        """The image's file as it is. Raises: UnreadableImage if it is gone or too large."""
         return read_inside(self.root, unescape_name(uri))
 
 

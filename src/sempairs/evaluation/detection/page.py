@@ -36,8 +36,9 @@ _TEMPLATE = """<!doctype html>
   body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem; background: var(--page); color: var(--ink);
     font: 15px/1.5 system-ui, sans-serif; }
   h1 { font-size: 1.5rem; margin: 0; }
-  p { color: var(--soft); margin: .3rem 0 1.2rem; }
-  table { border-collapse: collapse; margin-bottom: 1.5rem; font-variant-numeric: tabular-nums; }
+  p { color: var(--soft); margin: .3rem 0 1.2rem; max-width: 60rem; }
+  details { margin-bottom: 1.5rem; } summary { cursor: pointer; }
+  table { border-collapse: collapse; margin-bottom: .8rem; font-variant-numeric: tabular-nums; }
   th, td { padding: .3rem 1.2rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }
   th:first-child, td:first-child { text-align: left; }
   .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); }
@@ -62,6 +63,14 @@ _TEMPLATE = """<!doctype html>
 <tr>{% for name, value in metrics %}<th>{{ name }}</th>{% endfor %}</tr>
 <tr>{% for name, value in metrics %}<td>{{ value }}</td>{% endfor %}</tr>
 </table>
+<p>Points of a hundred. AP, AP50, AP75: COCO's average precision over overlaps .5 to .95, at .5 and at .75.
+voc07-mAP, -AP, -AP75: VOC 2007's 11-point mean at .5, over .5 to .95 and at .75, which papers report for VOC07.</p>
+<details><summary>By class: VOC 2007's average precision at overlap .5</summary>
+<table>
+<tr><th>class</th><th>AP</th></tr>
+{% for name, value in classes %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
+{% endfor %}</table>
+</details>
 <div class="grid">
 {% for p in shown %}<figure>
 <svg viewBox="0 0 {{ p.width }} {{ p.height }}" role="img" aria-label="{{ p.id }}">
@@ -95,10 +104,15 @@ def write_page(
     order = np.argsort(keyed.text_key(seed, "detection pictures", [p.id for p in one.pictures]))
     shown = [_drawn(one, int(row), found, classes) for row in order[:count]]
     metrics = [(name, f"{100 * value:.1f}") for name, value in scores.metrics.items()]
+    by_class = [
+        (name, "no object" if value is None else f"{100 * value:.1f}")
+        for name, value in scores.per_class.items()
+    ]
     template = Environment(autoescape=True).from_string(_TEMPLATE)
     text = template.render(
-        heading=heading, run=run, n=len(one.pictures), shown=shown, metrics=metrics, least=SHOWN_SCORE
-    )
+        heading=heading, run=run, n=len(one.pictures), shown=shown, metrics=metrics, least=SHOWN_SCORE,
+        classes=by_class,
+    )  # fmt: skip
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -36,7 +36,7 @@ from sempairs.training import folder
 from sempairs.training.checkpoint import clear_partial, disk_full_is_told, find_checkpoint, save_checkpoint
 from sempairs.training.loop import Meter
 from sempairs.training.provenance import code_state
-from sempairs.training.run import Interrupted, _stop_signals, say
+from sempairs.training.run import Interrupted, say, stop_signals
 
 RESULTS, PAGE, DETECTIONS = "results.jsonl", "index.html", "detections"
 SELECTION = "last iteration"
@@ -166,7 +166,7 @@ class _Run:
         total = self.config.iterations
         began = perf_counter()
         with (
-            _stop_signals() as stop,
+            stop_signals() as stop,
             bar(total=total, what="detect", unit="step", initial=start) as shown,
         ):
             for step, samples in enumerate(self._batches(range(start, total)), start):

@@ -16,7 +16,7 @@ from sempairs.evaluation.detection.data import scoring_samples, true_objects
 from sempairs.evaluation.detection.model import Detector
 from sempairs.evaluation.detection.records import DetectionSet
 from sempairs.files import atomic_write
-from sempairs.metrics import Detections, Objects, voc_average_precision, voc_map
+from sempairs.metrics import Detections, Objects, voc_average_precisions, voc_map
 from sempairs.progress import track
 
 #: Overlaps from .5 to .95 that AP is a mean over.
@@ -80,9 +80,7 @@ def score(one: DetectionSet, found: Detections, classes: Sequence[str]) -> Score
     if not (~truth.difficult).any():
         raise UserError(f"image set {one.name}", "must hold objects that are not difficult, and has none")
     metrics = coco_scores(one, truth, found, len(classes))
-    by_threshold = [
-        voc_average_precision(truth, found, classes=len(classes), threshold=t) for t in THRESHOLDS
-    ]
+    by_threshold = voc_average_precisions(truth, found, classes=len(classes), thresholds=THRESHOLDS)
     means = [voc_map(values) for values in by_threshold]
     metrics["voc07-mAP"] = means[0]
     metrics["voc07-AP"] = float(np.mean(means))

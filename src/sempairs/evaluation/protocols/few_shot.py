@@ -34,6 +34,7 @@ class FewShot(Protocol):
     takes = (Classification,)
     metrics = ("accuracy",)
     summary = "5-way 5-shot episodes, nearest class mean, 15 queries a way, 600 episodes (Ericsson)"
+    frozen = False  # of a problem it needs the scored images only
 
     def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
         """Ways, shots, queries, episodes, the classifier, version."""

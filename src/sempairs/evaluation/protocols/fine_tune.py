@@ -48,13 +48,13 @@ class FineTune(Protocol):
 
     def score(self, context: Context, problem: Classification) -> list[Score]:
         """extra: chosen, the rate and decay, and validation, accuracy by rate and decay (null where the loss
-        was not finite), by fold."""
+        was not finite, and where one was given and so not tried), by fold."""
         fitted, test = sgd.Images(context, problem.fitted), sgd.Images(context, problem.scored)
         predicted, chosen, tried = [], [], []
         for fold in problem.folds:
             found = self._search(context, problem, fold, fitted)
             best = max(found, key=lambda entry: -1.0 if entry[2] is None else entry[2])
-            if best[2] is None:
+            if best[2] is None and len(found) > 1:
                 raise UserError(
                     f"protocol {self.name}", "cannot train this encoder: the loss is not finite at any rate"
                 )
@@ -70,7 +70,8 @@ class FineTune(Protocol):
             chosen.append(list(best[:2]))
             tried.append([list(entry) for entry in found])
         return classification_scores(
-            problem, predicted, self.metrics, selection="rate and decay on validation, last step",
+            problem, predicted, self.metrics,
+            selection=f"{_chosen(context.config)}, last step",
             extra={"chosen": chosen, "validation": tried},
         )  # fmt: skip
 
@@ -80,7 +81,7 @@ class FineTune(Protocol):
         """Rate, decay and validation accuracy of every run of the grid; of one, nothing needs to be run."""
         grid = _grid(context.config)
         if len(grid) == 1:
-            return [(*grid[0], 0.0)]
+            return [(*grid[0], None)]
         found: list[tuple[float, float, float | None]] = []
         truth = problem.labels[fold.validation]
         for i, (rate, decay) in enumerate(grid, 1):
@@ -95,6 +96,10 @@ class FineTune(Protocol):
             guess = sgd.predict(context, model, images, fold.validation)
             found.append((rate, decay, float((guess == truth).mean())))
         return found
+
+
+def _chosen(config: EvaluationConfig) -> str:
+    return "rate and decay on validation" if len(_grid(config)) > 1 else "none: one rate and decay given"
 
 
 def _grid(config: EvaluationConfig) -> list[tuple[float, float]]:

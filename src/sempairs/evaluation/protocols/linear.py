@@ -20,7 +20,7 @@ Int = NDArray[np.int64]
 
 
 def fitted_probe(context: Context, fold: Fold, labels: Int, classes: int) -> linear.Choice:
-    """The probe of a fold's images with `labels` (N,), in [0, classes). It is fitted once for all that ask."""
+    """The probe of a fold's images with `labels` (N,), in [0, classes); fitted once for all that ask."""
     rows = np.concatenate([fold.fit, fold.validation])
     own = labels[rows]
     key = (Linear.name, rows.tobytes(), len(fold.fit), own.tobytes(), classes)
@@ -67,7 +67,7 @@ class Linear(Protocol):
             problem,
             predicted,
             self.metrics,
-            selection="lambda on validation",
+            selection="lambda on validation" if context.config.chooses_lambda else "none: one lambda given",
             extra={
                 "lambdas": [choice.penalty for choice in choices],
                 "validation": [sorted(map(list, choice.validation.items())) for choice in choices],

@@ -1,7 +1,8 @@
 """Fine-tuning on 1% or 10% of the labels. Caron et al. 2020 (SwAV), arXiv:2006.09882, A.5, eval_semisup.py.
 
 20 epochs of SGD, batches of 256 (eight times 32), momentum .9, no decay, x .2 at epochs 12 and 16; rates of
-trunk and head .02 and 5 for 1%, .01 and .2 for 10%. The last epoch is scored. The images: a keyed,
+trunk and head .02 and 5 for 1%, .01 and .2 for 10%. The last epoch is scored (SwAV's script
+reports the best of them by its test images). The images: a keyed,
 class-balanced share of those fitted on, validation included: of each class the same number, at least one;
 the 1% are among the 10%. ImageNet's published lists (SimCLR's 1percent.txt and 10percent.txt) are taken from
 a file by `low_shot_lists`. Departures: the central square, scored whole, as everywhere here.

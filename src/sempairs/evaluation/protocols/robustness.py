@@ -46,7 +46,7 @@ class Corruptions(Protocol):
         }
 
     def score(self, context: Context, problem: Classification) -> list[Score]:
-        """extra: by_corruption {name: [accuracy at each strength]}, which constants, λ by fold, the spread."""
+        """extra: by_corruption {name: [accuracy at each strength]}, which constants, λ by fold, spread."""
         choices = [
             fitted_probe(context, fold, problem.labels, len(problem.classes)) for fold in problem.folds
         ]
@@ -81,9 +81,10 @@ class Corruptions(Protocol):
             "constants": "CIFAR-10-C" if store.size <= SMALL else "ImageNet-C",
             "lambdas": [choice.penalty for choice in choices],
         }
+        how = "lambda on validation" if context.config.chooses_lambda else "none: one lambda given"
         units = problem.units[rows]
         return [
-            Score(metric, float(values.mean()), len(rows), "lambda on validation",
+            Score(metric, float(values.mean()), len(rows), how,
                   {**extra, **spread(values, units)}, Outcome(rows, values, units))
             for metric, values in zip(self.metrics, (mean, clean), strict=True)
         ]  # fmt: skip

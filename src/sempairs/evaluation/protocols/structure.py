@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sempairs.encoders import embed
+from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.protocols.base import Context, Protocol, register
 from sempairs.evaluation.scores import Score
@@ -34,7 +35,8 @@ BATCH = 256
 
 
 class FeatureStructure(Protocol):
-    """Eight numbers, none a share of images; n is the images."""
+    """Eight numbers, one a share of images; n is the images. What these features or classes do not define is
+    left out, and named in extra["undefined"] of the others: nothing is made up for it."""
 
     name = "structure-1"
     takes = (Structure,)
@@ -50,25 +52,37 @@ class FeatureStructure(Protocol):
         """The recipe of the augmented views, seed and version."""
         return {"views": RECIPE, "seed": config.seed, "version": 1}
 
+    def check(self, problem: Structure, config: EvaluationConfig) -> None:
+        """Raises: UserError without two meanings that two images share each."""
+        shared = int((np.unique(problem.meaning[problem.images], return_counts=True)[1] > 1).sum())
+        if shared < 2:
+            remedy = "give a source with concepts or split groups"
+            raise UserError("the test split", "must hold two meanings of two images each", shared, remedy)
+
     def score(self, context: Context, problem: Structure) -> list[Score]:
-        """Semantic pairs are every image with the next of its meaning. extra: nothing."""
+        """Semantic pairs are every image with the next of its meaning."""
         features = context.features(problem.images).at(problem.images)
         meaning = problem.meaning[problem.images]
         one, two = _neighbours_in_meaning(meaning)
         first, second = _views(context, problem.images)
         labelled = problem.category[problem.images] >= 0
         category = problem.category[problem.images][labelled]
-        values = {
+        values: dict[str, float | None] = {
             "lidar": lidar(features, meaning),
             "rankme": rankme(features),
             "alignment_augmented": alignment(first, second),
             "alignment_semantic": alignment(features[one], features[two]),
             "uniformity": uniformity(features),
             "feature_std": feature_std(features),
-            "class_variance": class_distance_normalised_variance(features[labelled], category),
+            "class_variance": _class_variance(features[labelled], category),
             "within_class_top_1": _within_class(features[labelled], meaning[labelled], category),
         }
-        return [Score(name, values[name], len(features), "none") for name in self.metrics]
+        extra = {"undefined": [name for name in self.metrics if values[name] is None]}
+        return [
+            Score(name, value, len(features), "none", extra)
+            for name in self.metrics
+            if (value := values[name]) is not None
+        ]
 
 
 def _neighbours_in_meaning(meaning: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -78,12 +92,22 @@ def _neighbours_in_meaning(meaning: NDArray[np.int64]) -> tuple[NDArray[np.int64
     return order[:-1][same], order[1:][same]
 
 
+def _class_variance(features: NDArray[np.float32], category: NDArray[np.int64]) -> float | None:
+    """None for fewer than two classes, and where two have one mean, as a collapsed encoder's have."""
+    if len(np.unique(category)) < 2:
+        return None
+    try:
+        return class_distance_normalised_variance(features, category)
+    except ValueError:
+        return None
+
+
 def _within_class(
     features: NDArray[np.float32], meaning: NDArray[np.int64], category: NDArray[np.int64]
-) -> float:
+) -> float | None:
     """Of images that have another one of their meaning: how often the nearest of the same class is one.
 
-    Classes of a single meaning, in which nothing could be confused, are left out; 0 if no class is left.
+    Classes of a single meaning, in which nothing could be confused, are left out; None if no class is left.
     """
     hits = 0
     asked = 0
@@ -99,7 +123,7 @@ def _within_class(
         has = same.sum(axis=1) > 1
         hits += int((meaning[own][near.argmax(axis=1)] == meaning[own])[has].sum())
         asked += int(has.sum())
-    return hits / asked if asked else 0.0
+    return hits / asked if asked else None
 
 
 def _views(context: Context, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -89,7 +89,8 @@ class VocSVM(Protocol):
             named = dict(zip(problem.classes, each.round(6).tolist(), strict=True))
             extra = {"by_class": named, "costs": costs}
             n = len(problem.scored)
-            scores.append(Score(metric, float(each.mean()), n, "cost by cross-validation", extra))
+            chosen = "cost by cross-validation" if len(grid) > 1 else "none: one cost given"
+            scores.append(Score(metric, float(each.mean()), n, chosen, extra))
         return scores
 
 

@@ -14,7 +14,7 @@ from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.tasks import emoji
 from sempairs.evaluation.tasks.base import TASKS, Classification, Fold, Problem, Task, no_rest
 
-MAX_IMAGES = 2000
+MAX_IMAGES = 1000
 """Test images corrupted: a keyed stratified subset, as each is seen sixty times."""
 
 
@@ -42,9 +42,10 @@ def _corrupted(name: str, family: str, task: Task) -> Task:
         problem = task.build(catalog, config)
         return _fewer(catalog, problem, config) if isinstance(problem, Classification) else problem
 
+    metric = "corrupted_accuracy"
     return replace(
-        task, name=name, rule=rule, build=build, protocol="corruptions-1", metric="corrupted_accuracy", beside=()
-    )  # fmt: skip
+        task, name=name, rule=rule, build=build, protocol="corruptions-1", metric=metric, beside=()
+    )
 
 
 def _fewer(catalog: Catalog, problem: Classification, config: EvaluationConfig) -> Classification:

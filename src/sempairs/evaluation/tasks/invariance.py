@@ -166,6 +166,8 @@ def _pairs(catalog: Catalog, config: EvaluationConfig, same: tuple[str, ...], ot
                 right.append(fits[int(key[row] % np.uint64(len(fits)))])
     if not left:
         raise UserError("the test split", f"must hold two images of one {same[0]} that differ in {other}")
+    if len(np.unique(meaning[left])) < 2:
+        raise UserError("the test split", f"must hold pairs of two different {same[0]} values", 1)
     notes = {"pairs": len(left), "images_without_partner": len(test) - len(left)}
     ends = np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
     return PairInvariance(*ends, meaning, _reference(catalog, config), unit_names(catalog), notes)

@@ -27,6 +27,7 @@ from sempairs.pairs.audit.similarity import Spread, by_relation, cosine, extreme
 from sempairs.pairs.audit.subject import Subject
 from sempairs.pairs.audit.truth import PlantedPairs, planted_pairs
 from sempairs.pairs.index import Int
+from sempairs.pairs.sample import SAMPLE
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import check_verdicts
 
@@ -131,7 +132,7 @@ def audit(
     verdicts: pa.Table | None = None,
     against: Sequence[str] | Iterable[tuple[str, Catalog]] = (),
     pixels: bool = True,
-    sample: int = 200,
+    sample: int = SAMPLE,
 ) -> Audit:
     """Examines a set of pairs; of a redrawn pool the pairs of epoch 0 under draw seed 0.
 

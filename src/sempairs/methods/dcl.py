@@ -1,0 +1,108 @@
+"""DCL and DCLW. Yeh et al. 2022, arXiv:2110.06848, Eq. 6 and 7.
+
+SimCLR's loss without the positive in the sum. For the 2N views of N pairs, view i paired with j(i), cosine s:
+    ℓ_i = −w_i s_{i,j(i)} / T + log Σ_{k ≠ i, j(i)} exp(s_{i,k} / T),     mean of ℓ over the 2N views
+(as lightly's DCLLoss; the paper sums). w = 1; with `sigma`, DCLW, by the von Mises-Fisher density σ:
+    w_i = 2 − exp(s_{i,j(i)} / σ) / mean over pairs of exp(s / σ), a constant for the gradient.
+Network as SimCLR's here, so that the two differ in the loss alone.
+Departures: none. Option `same_meaning_negatives: mask` leaves pairs of the anchor's meaning out of the sum; a
+view left without negatives has no second term.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32, two_views
+from sempairs.methods.heads import mlp
+from sempairs.methods.negatives import meaning_logs
+from sempairs.methods.simclr import same_meaning, view_logits
+from sempairs.views.records import Views
+
+
+class DCLConfig(MethodConfig):
+    """Defaults are those of small images; `DCL.presets` has the published ones."""
+
+    name: Literal["dcl"] = "dcl"
+    temperature: float = Field(0.2, gt=0)
+    sigma: float | None = Field(None, gt=0)
+    hidden: int = Field(512, ge=1)
+    out: int = Field(128, ge=1)
+    same_meaning_negatives: Literal["keep", "mask"] = "keep"
+
+
+PRESETS = {
+    "imagenet-r50": Preset(
+        DCLConfig(temperature=0.1, hidden=2048, out=128),
+        "LARS, lr .075·√bs, warm-up 10 epochs, cosine, weight decay 1e-6",
+        "lightly, benchmarks/imagenet/resnet50/dcl.py",
+    ),
+    "cifar-r18": Preset(
+        DCLConfig(temperature=0.1, hidden=2048, out=256),
+        "1000 epochs, bs 256, LARS, lr .4, cosine, weight decay 1e-4",
+        "as SimCLR (solo-learn), with the temperature of lightly's DCLLoss",
+    ),
+    "tiny": Preset(DCLConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"),
+}
+
+
+@in_float32
+def dcl_loss(
+    left: Tensor,
+    right: Tensor,
+    *,
+    temperature: float,
+    sigma: float | None = None,
+    exclude: Tensor | None = None,
+) -> Tensor:
+    """Mean loss over both directions; left, right: (B, D), rows paired, of any length.
+
+    Negatives are the views of all N pairs over processes, with gradients. `exclude` (2B, 2N) as `nt_xent`'s.
+    Raises: ValueError if shapes differ or B < 2.
+    """
+    logits, partner, layout = view_logits(left, right, temperature=temperature, exclude=exclude)
+    positive = logits.gather(1, partner[:, None])[:, 0]
+    logits = logits.scatter(1, partner[:, None], float("-inf"))
+    alone = logits.isneginf().all(dim=1)
+    # A sum over nothing: its logarithm, and the gradient of that, must not be taken.
+    negative = logits.masked_fill(alone[:, None], 0.0).logsumexp(dim=1).masked_fill(alone, 0.0)
+    weight = 1.0 if sigma is None else _weight(layout.gather(positive.detach()), temperature / sigma)
+    if isinstance(weight, Tensor):
+        weight = weight[layout.first : layout.first + len(positive)]
+    return layout.mean(negative - weight * positive)
+
+
+def _weight(positive: Tensor, scale: float) -> Tensor:
+    """w of all views, from their logits; each pair has two views of one cosine, so its mean is the pairs'."""
+    return 2 - len(positive) * torch.softmax(positive * scale, dim=0)
+
+
+@METHODS.register("dcl")
+class DCL(Method):
+    """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
+
+    Config = DCLConfig
+    presets = PRESETS
+    joint_forward = True
+
+    def __init__(self, config: DCLConfig, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
+
+    def forward(self, views: Views) -> StepOutput:
+        left, right = two_views(views, self.name)
+        embeddings = self.encoder(torch.cat([left, right]))
+        same = same_meaning(views.meaning)
+        loss = dcl_loss(
+            *self.projector(embeddings).chunk(2),
+            temperature=self.config.temperature,
+            sigma=self.config.sigma,
+            exclude=same if self.config.same_meaning_negatives == "mask" else None,
+        )
+        logs = meaning_logs(same, same.shape[1] - 2)
+        return StepOutput(loss, logs, embeddings[: len(left)].detach())

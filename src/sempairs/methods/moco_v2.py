@@ -1,0 +1,141 @@
+"""MoCo v2. Chen et al. 2020, arXiv:2003.04297; He et al. 2020, arXiv:1911.05722, Eq. 1 and 2.
+
+Query network: encoder and projector (linear → ReLU → linear, with biases and without normalisation). Key
+network: the same, and follows it. For a query q, its key k and the K keys of earlier batches in the queue:
+    L = −log exp(q·k / T) / (exp(q·k / T) + Σ_j exp(q·k_j / T)),     all of length 1; mean over pairs.
+Keys join the queue after the loss, and the key network follows after the step, as in facebookresearch/moco.
+One direction, as there: which member of a pair is the query is drawn for each pair and step. `symmetric`:
+the mean of both directions, keys of both members in one queue (MoCo's CIFAR demo has their sum; solo-learn's
+mocov2plus a queue a side).
+`norm_groups`: there, batch normalisation takes its statistics on each of 8 devices, over other queries than
+keys, since with equal ones it tells a query its key. So queries pass in that many groups, and keys in as many
+others, drawn (the demo's SplitBatchNorm: 4 points on CIFAR-10 after 800 epochs). 1: over the whole batch, as
+lightly and solo-learn on one device.
+Departures: groups lie within a process. Option `same_meaning_negatives: mask` leaves keys of the query's
+meaning out of the sum.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import (
+    METHODS,
+    Method,
+    MethodConfig,
+    Preset,
+    StepOutput,
+    check_paired,
+    in_float32,
+    two_views,
+)
+from sempairs.methods.distributed import layout_of
+from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.negatives import meaning_logs, same_meaning_queue
+from sempairs.methods.queue import Queue
+from sempairs.methods.sides import draw_order, draw_sides, in_groups, on_sides
+from sempairs.views.records import Views
+
+
+class MoCoV2Config(MethodConfig):
+    """Defaults are those of small images; `MoCoV2.presets` has the published ones."""
+
+    name: Literal["moco_v2"] = "moco_v2"
+    temperature: float = Field(0.2, gt=0)
+    hidden: int = Field(512, ge=1)
+    out: int = Field(128, ge=1)
+    queue: int = Field(1024, ge=1)
+    momentum: float = Field(0.99, ge=0, le=1)
+    final_momentum: float = Field(0.999, ge=0, le=1)
+    symmetric: bool = False
+    norm_groups: int = Field(1, ge=1)
+    same_meaning_negatives: Literal["keep", "mask"] = "keep"
+
+
+PRESETS = {
+    "imagenet-r50": Preset(
+        MoCoV2Config(hidden=2048, queue=65536, momentum=0.999, final_momentum=0.999, norm_groups=8),
+        "SGD, lr .03 at bs 256, cosine, weight decay 1e-4 of all parameters",
+        "facebookresearch/moco, README.md and moco/builder.py",
+    ),
+    "cifar-r18": Preset(
+        MoCoV2Config(hidden=2048, out=256, queue=32768, momentum=0.99, final_momentum=0.999, symmetric=True),
+        "1000 epochs, bs 256, SGD, lr .3, warm-up and cosine, weight decay 1e-4",
+        "solo-learn, scripts/pretrain/cifar/mocov2plus.yaml",
+    ),
+    "tiny": Preset(
+        MoCoV2Config(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+    ),
+}
+
+
+@in_float32
+def moco_loss(
+    query: Tensor, key: Tensor, queue: Tensor, *, temperature: float, exclude: Tensor | None = None
+) -> Tensor:
+    """Mean loss of query, key: (B, D), rows paired, of any length; queue: (K, D) of length 1.
+
+    No gradient reaches keys or queue. `exclude` (B, K): True where a queued key takes no part.
+    Raises: ValueError if shapes differ or B < 2.
+    """
+    check_paired(query, key)
+    query, key = F.normalize(query, dim=1), F.normalize(key.detach(), dim=1)
+    negatives = query @ queue.detach().T
+    if exclude is not None:
+        negatives = negatives.masked_fill(exclude, float("-inf"))
+    logits = torch.cat([(query * key).sum(dim=1, keepdim=True), negatives], dim=1) / temperature
+    return layout_of(query).mean(logits.logsumexp(dim=1) - logits[:, 0])
+
+
+@METHODS.register("moco_v2")
+class MoCoV2(Method):
+    """Logs how many queued keys share the query's meaning, and their share of the queue."""
+
+    Config = MoCoV2Config
+    presets = PRESETS
+
+    def __init__(self, config: MoCoV2Config, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        hidden = nn.Linear(width, config.hidden)
+        self.projector = nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Linear(config.hidden, config.out))
+        self.key_encoder = frozen_copy(self.encoder)
+        self.key_projector = frozen_copy(self.projector)
+        self.queue = Queue(config.queue, config.out)
+        self._new: list[tuple[Tensor, Tensor]] = []  # keys and meanings of the step under way
+
+    def after_step(self, progress: float) -> None:
+        for keys, meaning in self._new:
+            self.queue.push(keys, meaning)
+        self._new = []
+        momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        follow(self.key_encoder, self.encoder, momentum)
+        follow(self.key_projector, self.projector, momentum)
+
+    def forward(self, views: Views) -> StepOutput:
+        query, key = two_views(views, self.name)
+        if not self.config.symmetric:
+            query, key = on_sides(query, key, draw_sides(views.pair_id, self.queue.pushed))
+        same = same_meaning_queue(views.meaning, self.queue.meaning)
+        self._new = []
+        loss, embeddings = self._direction(query, key, views, same)
+        if self.config.symmetric:
+            loss = (loss + self._direction(key, query, views, same)[0]) / 2
+        return StepOutput(loss, meaning_logs(same, same.shape[1]), embeddings.detach())
+
+    def _direction(self, query: Tensor, key: Tensor, views: Views, same: Tensor) -> tuple[Tensor, Tensor]:
+        groups = self.config.norm_groups
+        embeddings = in_groups(self.encoder, query, groups)
+        with torch.no_grad():
+            order = draw_order(views.pair_id, self.queue.pushed)
+            keys = self.key_projector(in_groups(self.key_encoder, key, groups, order))
+        self._new.append((keys, views.meaning))
+        exclude = same if self.config.same_meaning_negatives == "mask" else None
+        queries, temperature = self.projector(embeddings), self.config.temperature
+        loss = moco_loss(queries, keys, self.queue.vectors, temperature=temperature, exclude=exclude)
+        return loss, embeddings

@@ -1,0 +1,135 @@
+"""MoCo v3. Chen, Xie & He 2021, arXiv:2104.02057, algorithm 1.
+
+Query network: encoder, projector, predictor q. Key network: encoder and projector that follow. With T the
+temperature, all of length 1, and the keys of all N pairs over processes, of the other view, as candidates:
+    ℓ(q_i, k) = −2T log exp(q_i·k_i / T) / Σ_j exp(q_i·k_j / T),
+    loss = mean over pairs of ℓ(q left, k right) + ℓ(q right, k left), the two directions summed.
+Every layer of both heads is normalised, without biases, the last one without scale and shift; each view goes
+through each network by itself. All as in facebookresearch/moco-v3, where the projector has two layers for a
+ResNet and three for a ViT; the key network follows along half a cosine, as in BYOL.
+Departures: the momentum is that of the step before (there, of the step under way). Freezing a ViT's patch
+embedding is left to the encoder. Option `same_meaning_negatives: mask` leaves other pairs of the query's
+meaning out of the sum.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import (
+    METHODS,
+    Method,
+    MethodConfig,
+    Preset,
+    StepOutput,
+    check_paired,
+    in_float32,
+    two_views,
+)
+from sempairs.methods.distributed import layout_of
+from sempairs.methods.heads import mlp
+from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
+from sempairs.views.records import Views
+
+
+class MoCoV3Config(MethodConfig):
+    """Defaults are those of small images; `MoCoV3.presets` has the published ones."""
+
+    name: Literal["moco_v3"] = "moco_v3"
+    temperature: float = Field(0.2, gt=0)
+    hidden: int = Field(512, ge=1)
+    out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)
+    predictor_hidden: int = Field(512, ge=1)
+    momentum: float = Field(0.99, ge=0, le=1)
+    final_momentum: float = Field(1.0, ge=0, le=1)
+    same_meaning_negatives: Literal["keep", "mask"] = "keep"
+
+
+PRESETS = {
+    "imagenet-r50": Preset(
+        MoCoV3Config(temperature=1.0, hidden=4096, out=256, predictor_hidden=4096),
+        "LARS, lr .45·bs/256 (bs 4096) and weight decay 1e-6 for 100 epochs (.3 for 300; .3, 1.5e-6 and "
+        "momentum .996 for 1000), warm-up 10 epochs, cosine, crop .2",
+        "facebookresearch/moco-v3, CONFIG.md, main_moco.py and moco/builder.py",
+    ),
+    "cifar-r18": Preset(
+        MoCoV3Config(temperature=0.2, hidden=4096, out=256, predictor_hidden=4096),
+        "1000 epochs, bs 256, LARS, lr .3, warm-up and cosine, weight decay 1e-6",
+        "solo-learn, scripts/pretrain/cifar/mocov3.yaml",
+    ),
+    "tiny": Preset(
+        MoCoV3Config(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+    ),
+}
+
+
+@in_float32
+def moco_v3_loss(
+    prediction: Tensor, key: Tensor, *, temperature: float, exclude: Tensor | None = None
+) -> Tensor:
+    """Mean of ℓ over pairs: one direction. prediction, key: (B, D), rows paired, of any length.
+
+    No gradient reaches keys. `exclude` (B, N): True where a key takes no part among the negatives.
+    Raises: ValueError if shapes differ or B < 2.
+    """
+    check_paired(prediction, key)
+    layout = layout_of(prediction)
+    keys = layout.gather(F.normalize(key.detach(), dim=1))
+    logits = F.normalize(prediction, dim=1) @ keys.T / temperature
+    if exclude is not None:
+        logits = logits.masked_fill(exclude, float("-inf"))
+    losses = F.cross_entropy(logits, own_columns(layout, logits.device), reduction="none")
+    return layout.mean(2 * temperature * losses)
+
+
+@METHODS.register("moco_v3")
+class MoCoV3(Method):
+    """Logs `same_meaning_negatives` (mean count a query) and `same_meaning_fraction` (of its negatives)."""
+
+    Config = MoCoV3Config
+    presets = PRESETS
+
+    def __init__(self, config: MoCoV3Config, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        self.projector = mlp(
+            width,
+            config.hidden,
+            config.out,
+            layers=config.layers,
+            bias=False,
+            norm_last=True,
+            affine_last=False,
+        )
+        self.predictor = mlp(
+            config.out, config.predictor_hidden, config.out, bias=False, norm_last=True, affine_last=False
+        )
+        self.key_encoder = frozen_copy(self.encoder)
+        self.key_projector = frozen_copy(self.projector)
+
+    def after_step(self, progress: float) -> None:
+        momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        follow(self.key_encoder, self.encoder, momentum)
+        follow(self.key_projector, self.projector, momentum)
+
+    def forward(self, views: Views) -> StepOutput:
+        left, right = two_views(views, self.name)
+        embeddings = self.encoder(left)
+        from_left = self.predictor(self.projector(embeddings))
+        from_right = self.predictor(self.projector(self.encoder(right)))
+        with torch.no_grad():
+            key_left = self.key_projector(self.key_encoder(left))
+            key_right = self.key_projector(self.key_encoder(right))
+        same = same_meaning_pairs(views.meaning)
+        exclude = same if self.config.same_meaning_negatives == "mask" else None
+        temperature = self.config.temperature
+        loss = moco_v3_loss(from_left, key_right, temperature=temperature, exclude=exclude)
+        loss = loss + moco_v3_loss(from_right, key_left, temperature=temperature, exclude=exclude)
+        return StepOutput(loss, meaning_logs(same, same.shape[1] - 1), embeddings.detach())

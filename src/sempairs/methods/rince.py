@@ -1,0 +1,105 @@
+"""RINCE. Chuang et al. 2022, arXiv:2201.04309: a contrastive loss that bears false positive pairs.
+
+For the 2N views of N pairs, view i paired with j(i), cosine s, positive P_i = exp(s_{i,j(i)} / T) and
+S_i = P_i + Σ over the views of other pairs of exp(s_{i,k} / T):
+    ℓ_i = −P_i^q / q + (λ S_i)^q / q,     loss = mean of ℓ over the 2N views.
+q → 0 gives InfoNCE plus log λ; q = 1 is symmetric in the sense of robust classification, so that pairs that
+do not agree weigh less in the gradient; λ weighs the negatives. As in chingyaoc/RINCE, simclr_module.py.
+Departures: the network is SimCLR's here (both views in one batch, no biases, a last normalisation), so that
+the two differ in the loss alone. Option `same_meaning_negatives: mask` leaves pairs of the anchor's meaning
+out of the sum.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32, two_views
+from sempairs.methods.heads import mlp
+from sempairs.methods.negatives import meaning_logs
+from sempairs.methods.simclr import same_meaning, view_logits
+from sempairs.views.records import Views
+
+
+class RINCEConfig(MethodConfig):
+    """Defaults are those of small images; `RINCE.presets` has the published ones."""
+
+    name: Literal["rince"] = "rince"
+    temperature: float = Field(0.2, gt=0)
+    q: float = Field(0.1, gt=0, le=1)
+    lam: float = Field(0.01, gt=0, le=1)
+    hidden: int = Field(512, ge=1)
+    out: int = Field(128, ge=1)
+    same_meaning_negatives: Literal["keep", "mask"] = "keep"
+
+
+PRESETS = {
+    "imagenet-r50": Preset(
+        RINCEConfig(temperature=0.1, hidden=2048),
+        "800 epochs, bs 4096, LARS, lr 4.8, warm-up 10 epochs, cosine, weight decay 1e-6",
+        "chingyaoc/RINCE, ImageNet/simclr/README.md and simclr_module.py",
+    ),
+    "cifar-r18": Preset(
+        RINCEConfig(temperature=0.5, q=0.5, lam=0.001, hidden=2048),
+        "bs 128, Adam, lr 1e-3, warm-up 10 epochs, cosine, weight decay 1e-6",
+        "chingyaoc/RINCE, ImageNet/simclr/simclr_module.py, defaults for cifar10",
+    ),
+    "tiny": Preset(
+        RINCEConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+    ),
+}
+
+
+@in_float32
+def rince_loss(
+    left: Tensor,
+    right: Tensor,
+    *,
+    temperature: float,
+    q: float,
+    lam: float,
+    exclude: Tensor | None = None,
+) -> Tensor:
+    """Mean loss over both directions; left, right: (B, D), rows paired, of any length.
+
+    Negatives are the views of all N pairs over processes, with gradients. `exclude` (2B, 2N) as `nt_xent`'s.
+    Raises: ValueError if shapes differ or B < 2.
+    """
+    logits, partner, layout = view_logits(left, right, temperature=temperature, exclude=exclude)
+    positive = logits.gather(1, partner[:, None])[:, 0]
+    # Powers of sums of exponentials, taken as exponentials of logarithms: S itself leaves float32 soon.
+    whole = math.log(lam) + logits.logsumexp(dim=1)
+    return layout.mean(((q * whole).exp() - (q * positive).exp()) / q)
+
+
+@METHODS.register("rince")
+class RINCE(Method):
+    """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
+
+    Config = RINCEConfig
+    presets = PRESETS
+    joint_forward = True
+
+    def __init__(self, config: RINCEConfig, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
+
+    def forward(self, views: Views) -> StepOutput:
+        left, right = two_views(views, self.name)
+        embeddings = self.encoder(torch.cat([left, right]))
+        same = same_meaning(views.meaning)
+        loss = rince_loss(
+            *self.projector(embeddings).chunk(2),
+            temperature=self.config.temperature,
+            q=self.config.q,
+            lam=self.config.lam,
+            exclude=same if self.config.same_meaning_negatives == "mask" else None,
+        )
+        logs = meaning_logs(same, same.shape[1] - 2)
+        return StepOutput(loss, logs, embeddings[: len(left)].detach())

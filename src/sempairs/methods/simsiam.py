@@ -1,0 +1,106 @@
+"""SimSiam. Chen & He 2021, arXiv:2011.10566, Eq. 1 to 4 and algorithm 1.
+
+With projection z, prediction p = h(z), both of one network shared by the views, and D(p, z) = −cos(p, sg z):
+    loss = ½ D(p_left, z_right) + ½ D(p_right, z_left),   mean over pairs, in [−1, 1].
+Heads as in the paper's code (facebookresearch/simsiam, simsiam/builder.py): three linear maps, each followed
+by a norm, the last norm without scale and shift; the predictor is a bottleneck of a quarter of the width, and
+its rate stays constant (section 4.2, --fix-pred-lr). Each view goes through the network by itself.
+Departures: the projector's hidden width is a setting, and the same for any encoder. A constant rate has no
+warm-up either; the paper has none.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import (
+    METHODS,
+    Method,
+    MethodConfig,
+    ParamRule,
+    Preset,
+    StepOutput,
+    check_paired,
+    in_float32,
+    two_views,
+)
+from sempairs.methods.distributed import layout_of
+from sempairs.methods.heads import mlp
+from sempairs.methods.health import projection_health
+from sempairs.views.records import Views
+
+
+class SimSiamConfig(MethodConfig):
+    """Defaults are those of small images; `SimSiam.presets` has the published ones."""
+
+    name: Literal["simsiam"] = "simsiam"
+    hidden: int = Field(512, ge=1)
+    out: int = Field(512, ge=1)
+    predictor_hidden: int = Field(128, ge=1)
+    # Section 4.2: it should adapt to the latest representations, so its rate is not lowered.
+    constant_predictor_lr: bool = True
+
+
+PRESETS = {
+    "imagenet-r50": Preset(
+        SimSiamConfig(hidden=2048, out=2048, predictor_hidden=512),
+        "100 epochs, bs 512, SGD, lr .05·bs/256, cosine, momentum .9, weight decay 1e-4 on all parameters",
+        "facebookresearch/simsiam, main_simsiam.py and simsiam/builder.py; arXiv:2011.10566, section 3",
+    ),
+    "cifar-r18": Preset(
+        SimSiamConfig(hidden=2048, out=2048, predictor_hidden=512),
+        "1000 epochs, bs 256, SGD, lr .5, warm-up and cosine, weight decay 1e-5",
+        "solo-learn, scripts/pretrain/cifar/simsiam.yaml and solo/methods/simsiam.py",
+    ),
+    "tiny": Preset(
+        SimSiamConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+    ),
+}
+
+
+@in_float32
+def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of −cos over rows: D of Eq. 1 with Eq. 3's stop-gradient. prediction, target: (B, D), rows paired.
+
+    No gradient reaches `target`. Raises: ValueError if shapes differ or B < 2.
+    """
+    check_paired(prediction, target)
+    cosines = (F.normalize(prediction, dim=1) * F.normalize(target.detach(), dim=1)).sum(dim=1)
+    return layout_of(cosines).mean(-cosines)
+
+
+@METHODS.register("simsiam")
+class SimSiam(Method):
+    """Logs `projection_std` and `projection_rank` (see `health`), which fall when it collapses."""
+
+    Config = SimSiamConfig
+    presets = PRESETS
+
+    def __init__(self, config: SimSiamConfig, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=3, bias=False, norm_last=True, affine_last=False
+        )
+        self.predictor = nn.Sequential(
+            nn.Linear(config.out, config.predictor_hidden, bias=False),
+            nn.BatchNorm1d(config.predictor_hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(config.predictor_hidden, config.out),
+        )
+
+    def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
+        return ParamRule(constant_lr=self.config.constant_predictor_lr and name.startswith("predictor."))
+
+    def forward(self, views: Views) -> StepOutput:
+        left, right = two_views(views, self.name)
+        embeddings = self.encoder(left)
+        of_left, of_right = self.projector(embeddings), self.projector(self.encoder(right))
+        directions = (self.predictor(of_left), of_right), (self.predictor(of_right), of_left)
+        loss = torch.stack([negative_cosine(*pair) for pair in directions]).mean()
+        return StepOutput(loss, projection_health(of_left), embeddings.detach())

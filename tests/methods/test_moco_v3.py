@@ -1,0 +1,154 @@
+"""MoCo v3's loss against the paper's algorithm as a loop; scale, limits and networks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from lightly.loss import NTXentLoss
+from torch import Tensor, nn
+
+from sempairs.methods.moco_v3 import MoCoV3, MoCoV3Config, moco_v3_loss
+from sempairs.methods.momentum import cosine_momentum
+
+CONFIG = MoCoV3Config(hidden=8, out=5, predictor_hidden=7, momentum=0.9)
+
+
+def reference(prediction: Tensor, key: Tensor, temperature: float, meaning=None) -> Tensor:
+    """Algorithm 1's ctr, query by query: 2T times the cross-entropy."""
+    unit = [row / row.dot(row).sqrt() for row in prediction]
+    keys = [row / row.dot(row).sqrt() for row in key.detach()]
+    losses = []
+    for i, q in enumerate(unit):
+        total = torch.zeros((), dtype=torch.float64)
+        for j, k in enumerate(keys):
+            if i == j or meaning is None or meaning[i] != meaning[j]:
+                total = total + torch.exp(q.dot(k) / temperature)
+        losses.append(-torch.log(torch.exp(q.dot(keys[i]) / temperature) / total))
+    return 2 * temperature * torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.2, 1.0])
+def test_value_and_gradient_equal_the_papers_loop(projections, temperature):
+    prediction, key = projections()
+    loss = moco_v3_loss(prediction, key, temperature=temperature)
+    expected = reference(prediction, key, temperature)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    got = torch.autograd.grad(loss, prediction)
+    torch.testing.assert_close(got, torch.autograd.grad(expected, prediction), rtol=1e-10, atol=1e-12)
+
+
+def test_masked_value_and_gradient_equal_the_loop_without_those_keys(projections):
+    prediction, key = projections()
+    meaning = [0, 1, 0, 2, 1]
+    ids = torch.tensor(meaning)
+    exclude = (ids[:, None] == ids) & ~torch.eye(5, dtype=torch.bool)
+    loss = moco_v3_loss(prediction, key, temperature=0.2, exclude=exclude)
+    expected = reference(prediction, key, 0.2, meaning)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    got = torch.autograd.grad(loss, prediction)
+    torch.testing.assert_close(got, torch.autograd.grad(expected, prediction), rtol=1e-10, atol=1e-12)
+
+
+def test_equals_lightlys_contrast_with_the_other_keys_as_its_memory(projections):
+    """lightly has no MoCo v3; a memory bank of the batch's other keys makes its contrast one query's term."""
+    prediction, key = projections(batch=4, width=4)
+    keys = torch.nn.functional.normalize(key.detach(), dim=1)
+    terms = []
+    for i in range(4):
+        criterion = NTXentLoss(temperature=0.2, memory_bank_size=(3, 4)).double()
+        criterion.memory_bank.bank = torch.cat([keys[:i], keys[i + 1 :]])
+        terms.append(criterion(prediction[i : i + 1], keys[i : i + 1]))
+    ours = moco_v3_loss(prediction, key, temperature=0.2)
+    torch.testing.assert_close(ours, 2 * 0.2 * torch.stack(terms).mean(), rtol=1e-12, atol=1e-12)
+
+
+def test_gradcheck_and_no_gradient_to_keys(projections):
+    prediction, key = projections(batch=3, width=3)
+    assert torch.autograd.gradcheck(lambda p: moco_v3_loss(p, key, temperature=0.5), (prediction,))
+    moco_v3_loss(prediction, key, temperature=0.5).backward()
+    assert key.grad is None
+
+
+def test_order_of_pairs_and_length_of_rows_change_nothing(projections):
+    prediction, key = projections(batch=7)
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
+    again = moco_v3_loss(3 * prediction[order], 0.2 * key[order], temperature=0.2)
+    expected = moco_v3_loss(prediction, key, temperature=0.2)
+    torch.testing.assert_close(again, expected, rtol=1e-12, atol=0)
+
+
+def test_limits_of_collapse_and_of_perfect_alignment():
+    rows = torch.ones(6, 4, dtype=torch.float64)
+    collapsed = moco_v3_loss(rows, rows, temperature=0.3).item()
+    assert collapsed == pytest.approx(2 * 0.3 * math.log(6), rel=1e-12)
+    eye = torch.eye(4, dtype=torch.float64)
+    expected = 2 * 0.5 * (math.log(math.exp(1 / 0.5) + 3) - 1 / 0.5)
+    assert moco_v3_loss(eye, eye, temperature=0.5).item() == pytest.approx(expected, rel=1e-12)
+    others = ~torch.eye(6, dtype=torch.bool)
+    assert moco_v3_loss(rows, rows, temperature=0.3, exclude=others).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("shapes", [((4, 3), (5, 3)), ((4, 3), (4, 2)), ((4,), (4,)), ((1, 3), (1, 3))])
+def test_shapes_that_are_not_paired_batches_are_refused(shapes):
+    with pytest.raises(ValueError):
+        moco_v3_loss(torch.randn(shapes[0]), torch.randn(shapes[1]), temperature=0.2)
+
+
+def test_swapping_views_changes_nothing_but_rounding_and_directions_are_summed(encoder, views):
+    method = MoCoV3(CONFIG, encoder, 6).double()
+    crops = [type(c)(c.pixels.double(), c.member, c.kind) for c in views.crops]
+    forth = method(type(views)((crops[0], crops[1]), views.pair_id, views.meaning)).loss
+    back = method(type(views)((crops[1], crops[0]), views.pair_id, views.meaning)).loss
+    torch.testing.assert_close(back, forth, rtol=1e-12, atol=0)
+    p = [method.predictor(method.projector(method.encoder(crop.pixels))) for crop in crops]
+    k = [method.key_projector(method.key_encoder(crop.pixels)) for crop in crops]
+    expected = reference(p[0], k[1], 0.2) + reference(p[1], k[0], 0.2)
+    torch.testing.assert_close(forth, expected)
+
+
+def test_key_network_starts_equal_and_follows_along_half_a_cosine(encoder, views):
+    method = MoCoV3(CONFIG, encoder, 6)
+    start = [p.clone() for p in method.key_projector.parameters()]
+    assert all(map(torch.equal, start, method.projector.parameters()))
+    method(views).loss.backward()
+    with torch.no_grad():
+        for parameter in method.projector.parameters():
+            parameter -= 0.5 * parameter.grad
+    method.after_step(0.25)
+    momentum = cosine_momentum(0.9, 1.0, 0.25)
+    now = zip(start, method.key_projector.parameters(), method.projector.parameters(), strict=True)
+    for old, new, online in now:
+        torch.testing.assert_close(new, momentum * old + (1 - momentum) * online.detach())
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_heads_are_normalised_throughout_the_last_without_scale_and_shift(encoder, layers):
+    method = MoCoV3(CONFIG.model_copy(update={"layers": layers}), encoder, 6)
+    for head, count in ((method.projector, layers), (method.predictor, 2)):
+        maps = [layer for layer in head if isinstance(layer, nn.Linear)]
+        norms = [layer for layer in head if isinstance(layer, nn.BatchNorm1d)]
+        assert len(maps) == len(norms) == count
+        assert all(layer.bias is None for layer in maps)
+        assert [norm.affine for norm in norms] == [True] * (count - 1) + [False]
+
+
+def test_logs_count_same_meaning_negatives_and_the_option_masks_them(encoder, views):
+    kept = MoCoV3(CONFIG, encoder, 6)
+    masked = MoCoV3(CONFIG.model_copy(update={"same_meaning_negatives": "mask"}), encoder, 6)
+    masked.load_state_dict(kept.state_dict())
+    first, second = kept(views), masked(views)
+    # meanings 0 0 1 1 2 2 3 3: one other pair of each query's own, of seven
+    assert first.logs["same_meaning_negatives"].item() == 1
+    assert first.logs["same_meaning_fraction"].item() == pytest.approx(1 / 7)
+    assert second.logs == first.logs
+    assert second.loss < first.loss
+
+
+def test_each_view_passes_each_network_by_itself(encoder, views):
+    method, seen = MoCoV3(CONFIG, encoder, 6), []
+    for network in (method.encoder, method.key_encoder):
+        network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    method(views)
+    assert seen == [8, 8, 8, 8]
