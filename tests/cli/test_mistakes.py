@@ -103,7 +103,7 @@ MISTAKES = [
 
 
 @pytest.fixture
-def places(tmp_path, photos, _made):
+def places(tmp_path, photos, made):
     """The words in capitals of the table, as paths."""
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "NOTES").write_text("my notes\n")
@@ -116,8 +116,8 @@ def places(tmp_path, photos, _made):
             tmp_path / "SINGLES" / name / "1.png"
         )
     (tmp_path / "LIST.csv").write_text("anchor,partner\nphotos/cat/0.png,absent\n")
-    shutil.copytree(_made / "pairs", tmp_path / "SET")
-    shutil.copytree(_made / "release", tmp_path / "RELEASE")
+    shutil.copytree(made / "pairs", tmp_path / "SET")
+    shutil.copytree(made / "release", tmp_path / "RELEASE")
     names = ("EMPTY", "NOTES", "NOWHERE", "OUT", "SINGLES", "USED", "SET", "RELEASE")
     (tmp_path / "pictures").mkdir()
     for number in range(3):
@@ -128,7 +128,7 @@ def places(tmp_path, photos, _made):
 
 
 @pytest.fixture(scope="module")
-def _made(tmp_path_factory):
+def made(tmp_path_factory):
     """A set of pairs and its release."""
     place = tmp_path_factory.mktemp("made")
     make_photos(place / "photos")
@@ -230,11 +230,9 @@ def test_a_read_only_folder_is_one_line(sempairs, tmp_path, photos):
     ],
     ids=["data scan", "release build"],
 )  # fmt: skip
-def test_ctrl_c_is_one_line_and_keeps_nothing_half_written(tmp_path, _made, arguments):
+def test_ctrl_c_is_one_line_and_keeps_nothing_half_written(tmp_path, made, arguments):
     (tmp_path / "out").mkdir()
-    command = [
-        a.replace("OUT", str(tmp_path / "out")).replace("SET", str(_made / "pairs")) for a in arguments
-    ]
+    command = [a.replace("OUT", str(tmp_path / "out")).replace("SET", str(made / "pairs")) for a in arguments]
     # Pressed for it, when the first image is opened: nothing depends on how fast the machine is.
     pressed = (
         "import _thread, sys; import sempairs.catalog.sources.release as release; from sempairs.cli.main import run\n"

@@ -122,6 +122,13 @@ def test_the_settings_are_those_published() -> None:
     )
 
 
+def test_one_cost_is_given_and_several_are_chosen_among() -> None:
+    values, labels = made(0)
+    assert scored(values, labels, (60, 90), svm_costs=(0.1,))[0].selection == "none: one cost given"
+    chosen = scored(values, labels, (60, 90), svm_costs=(0.1, 1.0))[0].selection
+    assert chosen == "cost by cross-validation"
+
+
 def test_a_class_with_too_few_images_is_refused() -> None:
     values, labels = made(0)
     few = labels.copy()

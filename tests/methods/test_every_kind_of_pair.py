@@ -1,4 +1,4 @@
-"""Every method trains on semantic, augmented and mixed pairs, fixed and redrawn, through the loop as it is."""
+"""Every method trains on semantic, augmented and mixed pairs, fixed or redrawn, through one loop."""
 
 from __future__ import annotations
 

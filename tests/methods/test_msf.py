@@ -150,13 +150,15 @@ def test_steps_of_the_method_equal_the_papers_code_written_out(encoder, new_view
 def test_targets_follow_with_constant_momentum_and_take_no_gradient(encoder, views):
     method = MSF(CONFIG, encoder, 6)
     assert not any(p.requires_grad for n, p in method.named_parameters() if n.startswith("target_"))
-    start = copy.deepcopy(method.target_encoder.state_dict())
+    targets = (method.target_encoder, method.target_projector)
+    start = [copy.deepcopy(target.state_dict()) for target in targets]
     with torch.no_grad():
         for parameter in (*method.encoder.parameters(), *method.projector.parameters()):
             parameter += 1
     method.after_step(0.9)
-    for name, value in method.target_encoder.named_parameters():
-        torch.testing.assert_close(value, start[name] + 0.1)
+    for target, before in zip(targets, start, strict=True):
+        for name, value in target.named_parameters():
+            torch.testing.assert_close(value, before[name] + 0.1)
 
 
 def test_unknown_meanings_are_never_pure(encoder, views):

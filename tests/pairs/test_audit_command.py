@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from sempairs.catalog import Catalog
 from sempairs.cli.audit import audit as audit_verb
@@ -171,3 +172,20 @@ def test_what_curation_offers_for_review_is_what_an_audit_counts() -> None:
 
     for verb in (audit_verb, curate, audit):
         assert inspect.signature(verb).parameters["sample"].default == SAMPLE
+
+
+def test_images_that_cannot_be_read_are_said_at_once(tmp_path: Path, capsys: Any) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a/0", "a/1", "b/2", "b/3"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
+    source = f"folder:{tmp_path / 'photos'}"
+    build = ["pairs", "build", source, "--split", "all", "--split-seed", "1", "--relation", "same_category"]
+    assert run([*build, "--out", str(tmp_path / "pairs")]) == 0
+    used = PairSet.open(tmp_path / "pairs").catalog.column("uri")[0]
+    (tmp_path / "photos" / used).unlink()
+    capsys.readouterr()
+    assert run(["pairs", "audit", str(tmp_path / "pairs")]) == 0
+    said = capsys.readouterr().err
+    assert "warning: unreadable images: 1, the first: " in said and used in said

@@ -12,7 +12,10 @@ import pytest
 
 from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import ReleaseSource
-from sempairs.release import verify_release, write_release
+from sempairs.pairs.released import open_released
+from sempairs.pairs.table import PairSet
+from sempairs.release import build_release, verify_release
+from sempairs.release.facts import ReleaseFacts
 
 ROOT = Path(__file__).parents[2] / "data" / "emoji-pairs"
 
@@ -29,7 +32,7 @@ def test_sound_and_small() -> None:
 
 def test_size(catalog: Catalog) -> None:
     assert len(catalog) > 12_000
-    assert len(set(catalog.column("concept"))) == 1631
+    assert len(set(catalog.column("concept"))) == 1632
     assert set(catalog.column("domain")) == {
         "Google", "Microsoft", "Twitter", "EmojiOne", "Mozilla", "Streamline",
     }  # fmt: skip
@@ -74,21 +77,39 @@ def test_pictures_open() -> None:
 
 def test_written_again_from_itself(tmp_path: Path, catalog: Catalog) -> None:
     """The writer still gives what was released: the same rows and, with the same pyarrow, the same bytes."""
-    source = ReleaseSource(str(ROOT))
-    taken = ("format", "name", "version", "manifest_hash", "counts")
-    write_release(
-        tmp_path / "again",
-        name=source.about["name"],
-        version=source.about["version"],
-        catalog=catalog,
-        read=source.read_bytes,
-        card=(ROOT / "README.md").read_text("utf-8"),
-        licences={file.name: file.read_text("utf-8") for file in (ROOT / "LICENSES").iterdir()},
-        facts={name: value for name, value in source.about.items() if name not in taken},
+    about = ReleaseSource(str(ROOT)).about
+    facts = ReleaseFacts(**about["facts"])
+    again = tmp_path / "again"
+    build_release(ROOT, again, name=about["name"], version=about["version"], facts=facts, images=catalog)
+    tables = sorted(file.relative_to(ROOT) for file in ROOT.rglob("*.parquet"))
+    assert [str(file) for file in tables if file.parts[0] == "pairs"] == [
+        f"pairs/{arm}.parquet" for arm in ("augmented", "image_matched", "semantic")
+    ]
+    for file in tables:
+        one, two = (pq.read_table(root / file, partitioning=None) for root in (again, ROOT))
+        assert one.equals(two)
+        if about["builder"]["pyarrow"] == pa.__version__:
+            assert (again / file).read_bytes() == (ROOT / file).read_bytes()
+
+
+def test_pairs_open_and_match(catalog: Catalog) -> None:
+    pairs, baseline = PairSet.open(ROOT), open_released(ROOT, "augmented")
+    assert len(pairs) == len(baseline) > 3500
+    concept, domain = pairs.catalog.column("concept"), pairs.catalog.column("domain")
+    rows = pairs.catalog.rows_of(pairs.table.column("anchor").to_pylist())
+    partners = pairs.catalog.rows_of(pairs.table.column("partner").to_pylist())
+    assert (concept[rows] == concept[partners]).all()
+    assert (domain[rows] != domain[partners]).all()
+    assert set(pairs.catalog.column("split")) == {"train"}
+    assert sorted(baseline.table.column("anchor").to_pylist()) == sorted(
+        pairs.table.column("anchor").to_pylist()
     )
-    for file in sorted((ROOT / "data").iterdir()):
-        again = tmp_path / "again" / "data" / file.name
-        assert pq.read_table(again, partitioning=None).equals(pq.read_table(file, partitioning=None))
-    if source.about["builder"]["pyarrow"] == pa.__version__:
-        sums = (tmp_path / "again" / "checksums.sha256").read_bytes()
-        assert sums == (ROOT / "checksums.sha256").read_bytes()
+    # A revolver is no water pistol.
+    guns = {c for c in catalog.column("concept") if c.startswith("1f52b")}
+    assert guns == {"1f52b", "1f52b~revolver"}
+
+
+def test_the_card_calls_no_machine_a_curator() -> None:
+    card = (ROOT / "README.md").read_text("utf-8")
+    assert "Machine-screened, not curated" in card
+    assert "no person has judged" in card

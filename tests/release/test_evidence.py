@@ -224,7 +224,7 @@ def test_a_record_of_known_truth_that_cannot_be(pairs: Path, tmp_path: Path) -> 
     record = read_json(tmp_path / "screened" / "curation.json")
     record["known"]["model"][0]["false_found"] = 2
     write_json(tmp_path / "screened" / "curation.json", record)
-    with pytest.raises(UserError, match="curation.json: known"):
+    with pytest.raises(UserError, match=r"curation\.json: known"):
         _build(tmp_path / "screened")
 
 

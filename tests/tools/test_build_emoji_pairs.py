@@ -134,10 +134,13 @@ def test_held_out_designers(built: Path) -> None:
 
 def test_release_says_how_it_was_built(built: Path) -> None:
     about = json.loads((built / "main" / "release.json").read_text())
-    assert about["held_out_domains"] == ["Mozilla", "Streamline"]
-    assert about["inputs"]["@iconify-json/noto"]["version"] == "1.2.9"
-    assert len(about["inputs"]["@iconify-json/noto"]["files"]["icons.json"]) == 64
-    assert sum(about["images_by_set"].values()) == about["counts"]["images"]
+    record = about["facts"]["record"]
+    assert record["held_out_domains"] == ["Mozilla", "Streamline"]
+    assert record["inputs"]["@iconify-json/noto"]["version"] == "1.2.9"
+    assert len(record["inputs"]["@iconify-json/noto"]["files"]["icons.json"]) == 64
+    assert sum(record["images_by_set"].values()) == about["counts"]["images"]
+    assert set(about["pairs"]["sets"]) == {"semantic", "augmented", "image_matched"}
+    assert "machine-screened" in (built / "main" / "README.md").read_text().lower()
     card = (built / "main" / "README.md").read_text()
     assert "not photographed" in card
     assert f"{about['counts']['images']:,} drawings of 12 concepts by 6 designers" in card

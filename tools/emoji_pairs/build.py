@@ -17,7 +17,7 @@ from PIL import Image, features
 
 import sempairs
 from emoji_pairs import groups, join, screening
-from emoji_pairs.card import TAGS, describe, render
+from emoji_pairs.card import DATASHEET, TAGS, describe, render
 from emoji_pairs.concepts import Concept, read_concepts
 from emoji_pairs.packages import Package, read_package
 from emoji_pairs.raster import INK, SIZE, encode
@@ -32,7 +32,7 @@ from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.table import save_with_baselines
 from sempairs.progress import track
 from sempairs.release import build_release, write_release
-from sempairs.release.facts import ReleaseFacts, Screening, Section
+from sempairs.release.facts import Answers, ReleaseFacts, Screening, Section
 
 VERSION = "1.1.0"
 SEED = 0
@@ -189,6 +189,8 @@ def _with_pairs(
             summary=summary,
             licence="Apache-2.0",
             keywords=TAGS,
+            creator=("The sempairs authors",),
+            datasheet=Answers(**DATASHEET),
             sections=tuple(Section(heading=heading, text=text) for heading, text in sections),
             screening=Screening(**screening.facts(screening.read())),
             record=facts,

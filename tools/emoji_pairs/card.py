@@ -14,7 +14,7 @@ from sempairs.release.card import crossed, markdown_table, render_card
 
 Section = tuple[str, str]
 
-TAGS = ("semantic-pairs", "self-supervised-learning", "contrastive-learning", "emoji", "cross-domain")
+TAGS = ("contrastive-learning", "emoji", "cross-domain")
 
 
 def render(name: str, version: str, catalog: Catalog, summary: str, sections: Sequence[Section]) -> str:
@@ -25,7 +25,7 @@ def render(name: str, version: str, catalog: Catalog, summary: str, sections: Se
         title=name,
         summary=summary,
         catalog=catalog,
-        tags=TAGS,
+        tags=["semantic-pairs", "self-supervised-learning", *TAGS],
         sections=sections,
     )
 
@@ -52,22 +52,23 @@ def describe(
         ("By set", crossed(catalog, "set")),
         ("What it is for, and what not", _PURPOSE),
         ("How to read it", _READING.format(name=name) if by_sa else _READING_PAIRS),
-        ("Columns", _columns()),
+        ("Columns of its own", _columns()),
         ("Splits", _splits(catalog)),
         ("How a drawing found its concept", _joins(catalog)),
         ("How the joins were screened", screening.told(screening.read())),
-        ("Known limits", _limits(catalog, kept, near, drawings, pairs, alike, flagged)),
+        ("What to know of the drawings", _limits(catalog, kept, near, drawings, pairs, alike, flagged)),
         ("Margins are a style shortcut", _margins(kept)),
         ("How it was built", _BUILT),
     ]
 
 
-_MAIN = """\
-Every drawing here is under a permissive licence. Two share-alike sets are an add-on that the same tool
-builds."""
-
-_ADD_ON = """\
-This is the add-on of the two share-alike sets; its groups and splits are those of the main release."""
+_MAIN = (
+    "Every drawing here is under a permissive licence. Two share-alike sets are an add-on that the same tool "
+    "builds."
+)
+_ADD_ON = (
+    "This is the add-on of the two share-alike sets; its groups and splits are those of the main release."
+)
 
 _PURPOSE = """\
 A benchmark and a showcase: to pretrain small encoders on semantic pairs, to test retrieval and classification
@@ -111,6 +112,15 @@ cleaned up by Iconify; each icon is drawn by resvg at {SIZE} x {SIZE} pixels wit
 `currentColor` replaced by {INK} and icons that are not square centred in a transparent square; hidden icons
 are left out. Pictures are stored as lossless WebP. The drawings were changed in no other way. Building again
 from the same packages gives the same manifest hash."""
+
+DATASHEET = {
+    "motivation": "To have semantic pairs whose meaning is set by a public standard, small enough to come "
+    "along with the software and to be judged whole.",
+    "collection": "Drawings by icon designers, published as SVG files; concepts by code points, file names "
+    "or icon names (see the card). Nothing was collected from or about people.",
+    "maintenance": "Built by a documented tool from packages of fixed versions; a new version is a new "
+    "screening.",
+}
 
 
 def _columns() -> str:

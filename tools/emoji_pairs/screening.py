@@ -56,6 +56,8 @@ def facts(found: Screening) -> dict[str, Any]:
         "kind": "model",
         "judged": judged,
         "rejected": len(found.rejected),
+        "unsure": found.of("candidate", "unsure"),
+        "note": "What was judged is a drawing joined by name, held against the concept it is filed under.",
         "known": [
             {
                 "what": "looking: drawings whose concept is known, real mistakes of a name join among them",

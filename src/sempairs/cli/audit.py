@@ -65,6 +65,7 @@ def audit(
     licences; and, from the verdicts of persons on a random sample, the share of false pairs with an exact
     95% interval. Of a redrawn pool the pairs of the first epoch are audited.
     """
+    from sempairs.catalog.names import printable
     from sempairs.catalog.sources.release import ABOUT as RELEASE
     from sempairs.embeddings import Embeddings
     from sempairs.errors import UserError
@@ -96,6 +97,9 @@ def audit(
         f"doubtful {found.doubts.count:,}, near-duplicates {near}, one picture twice {found.exact.pairs:,}, "
         f"shared images {found.shared.images:,}, images without a licence {found.licences.missing:,}"
     )
+    if found.near and found.near.unreadable:
+        first = printable(found.near.unreadable_first[0])
+        typer.echo(f"warning: unreadable images: {found.near.unreadable:,}, the first: {first}", err=True)
     typer.echo(f"{place / 'index.html'}: the report", err=True)
     broken = broken_rules(found, rules)
     for line in broken:

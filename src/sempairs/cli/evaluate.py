@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from sempairs.evaluation.records import Result
 
 _ENCODER = (
-    "A run folder; an encoder's folder or encoder.json; a checkpoint of another project, as `sempairs import` "
-    "takes it; efficientnet-lite0, trained on ImageNet with labels; or random:ARCH, such as "
-    "random:tiny-resnet or random:resnet50@96 (input of 96 pixels), for untrained weights."
+    "A run folder; an encoder's folder or encoder.json; a checkpoint of another project, as "
+    "`sempairs import` takes it; efficientnet-lite0, trained on ImageNet with labels; or random:ARCH, "
+    "such as random:tiny-resnet or random:resnet50@96 (input of 96 pixels), for untrained weights."
 )
 
 

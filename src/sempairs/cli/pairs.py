@@ -178,6 +178,10 @@ def check(
         str | None,
         typer.Option("--split", help="Split to take images from, or all. Default: the recipe's, else train."),
     ] = None,
+    split_seed: Annotated[
+        int | None,
+        typer.Option("--split-seed", help="Seed of the splits of a source that has none. Default: 0."),
+    ] = None,
 ) -> None:
     """Check a list of pairs row by row and print every bad row; write nothing."""
     from sempairs.catalog.sources import open_source
@@ -186,7 +190,7 @@ def check(
     from sempairs.pairs.listing import check_list
 
     data, _ = _sections(recipe_or_source, [])
-    data = data | ({"split": split} if split is not None else {})
+    data = data | {k: v for k, v in (("split", split), ("split_seed", split_seed)) if v is not None}
     _labelling(data)
     catalog = open_source(data["source"]).scan(progress=True).catalog
     found = check_list(file, ImageIndex(_images(data, catalog)))

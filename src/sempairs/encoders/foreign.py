@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -112,6 +112,9 @@ def import_encoder(
         if key.endswith("num_batches_tracked")
     }
     load_weights(built.model, {**counters, **found.weights}, where=str(path))
+    # A classifier beside the encoder's layers is left out, and said.
+    heads = {key.split(".")[0] for key in found.weights if key not in built.model.state_dict()}
+    found = replace(found, left_out=tuple(sorted({*found.left_out, *heads})))
     encoder = LoadedEncoder(built.model, config, built.width)
     size = input_size or (32 if config.stem == "small" else 224)
     (m0, m1, m2), (s0, s1, s2) = mean, std

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -103,6 +104,8 @@ def compare(
         raise UserError("--task", "must name each task once", chosen)
     if out is not None:  # a folder that cannot be written to is said before anything is scored
         Path(out).parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(Path(out).parent, os.W_OK):
+            raise UserError("--out", "must be in a folder that can be written to", str(out))
     targets = open_target(first, seed=seed), open_target(second, seed=seed)
     names = _names(first, second, targets)
     place, folder = chosen_device(device), None if cache is None else Path(cache)
@@ -144,6 +147,7 @@ def _compare(
     source = open_source(task.source)
     scan = source.scan()
     scores: list[Score] = []
+    outcomes: list[Outcome] = []
     features: list[Features] = []
     for target in targets:
         # Refuses, as `evaluate` does, to score what the pretraining of either has seen.
@@ -151,10 +155,12 @@ def _compare(
         context = Context(target, source, scan.catalog, config, device, cache)
         every = protocol.score(context, one.problem)
         scores.append(next(score for score in every if score.metric == task.metric))
+        outcome = scores[-1].outcome
+        if outcome is None:  # said after the first encoder, not after both
+            raise UserError(f"task {name}", "has no outcome image by image, so nothing can be paired")
+        outcomes.append(outcome)
         features.append(context.features(one.problem.scored))
-    a, b = (score.outcome for score in scores)
-    if a is None or b is None:
-        raise UserError(f"task {name}", "has no outcome image by image, so nothing can be paired")
+    a, b = outcomes
     assert np.array_equal(a.rows, b.rows)
     of_a, of_b = (held.at(a.rows) for held in features)
     binary = all(np.isin(outcome.values, (0.0, 1.0)).all() for outcome in (a, b))

@@ -19,8 +19,8 @@ from sempairs.training.recipe import MonitorConfig, SpeedConfig
 from sempairs.views.maker import ViewMaker
 
 BATCH = 256
-# Directions that projections vary in. On made-up data (tests/methods/test_collapse.py) healthy ones had 3 to 6,
-# collapsed ones 1.0 to 1.5.
+# Directions that projections vary in. On made-up data (tests/methods/test_collapse.py) healthy ones had 3 to
+# 6, collapsed ones 1.0 to 1.5.
 LEAST_PROJECTION_RANK = 2.0
 
 

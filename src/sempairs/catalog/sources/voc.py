@@ -35,8 +35,8 @@ class VocSource:
     ("" for none). `labels_ignored`: the classes of which all objects are difficult; VOC's classification task
     counts the image neither for nor against them. `domain`: null.
 
-    Further sets, such as the `test_designers` of scenes, are left out: an image has one split, and nothing says
-    which a set of one's own belongs to. `sempairs detect` takes any set by its name.
+    Further sets, such as the `test_designers` of scenes, are left out: an image has one split, and nothing
+    says which a set of one's own belongs to. `sempairs detect` takes any set by its name.
     """
 
     def __init__(self, rest: str) -> None:

@@ -37,6 +37,7 @@ _TEMPLATE = """<!doctype html>
     font: 15px/1.5 system-ui, sans-serif; }
   h1 { font-size: 1.5rem; margin: 0; }
   p { color: var(--soft); margin: .3rem 0 1.2rem; max-width: 60rem; }
+  .wide { overflow-x: auto; }
   details { margin-bottom: 1.5rem; } summary { cursor: pointer; }
   table { border-collapse: collapse; margin-bottom: .8rem; font-variant-numeric: tabular-nums; }
   th, td { padding: .3rem 1.2rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }
@@ -59,12 +60,13 @@ _TEMPLATE = """<!doctype html>
 <h1>{{ heading }}</h1>
 <p>{{ run }}. {{ n }} pictures scored, {{ shown|length }} drawn by key. <span class="key"></span> true
 <span class="key d"></span> found (score {{ least }} and above)</p>
-<table>
+<div class="wide"><table>
 <tr>{% for name, value in metrics %}<th>{{ name }}</th>{% endfor %}</tr>
 <tr>{% for name, value in metrics %}<td>{{ value }}</td>{% endfor %}</tr>
-</table>
+</table></div>
 <p>Points of a hundred. AP, AP50, AP75: COCO's average precision over overlaps .5 to .95, at .5 and at .75.
-voc07-mAP, -AP, -AP75: VOC 2007's 11-point mean at .5, over .5 to .95 and at .75, which papers report for VOC07.</p>
+voc07-mAP, voc07-AP, voc07-AP75: VOC 2007's 11-point mean at .5, over .5 to .95 and at .75, which papers
+report for VOC07.</p>
 <details><summary>By class: VOC 2007's average precision at overlap .5</summary>
 <table>
 <tr><th>class</th><th>AP</th></tr>
@@ -78,7 +80,7 @@ voc07-mAP, -AP, -AP75: VOC 2007's 11-point mean at .5, over .5 to .95 and at .75
 {% for b in p.boxes %}<rect class="under" x="{{ b.x }}" y="{{ b.y }}" width="{{ b.w }}" height="{{ b.h }}"/>
 <rect class="{{ b.kind }}" x="{{ b.x }}" y="{{ b.y }}" width="{{ b.w }}" height="{{ b.h }}"/>
 {% endfor %}{% for b in p.boxes -%}
-<text class="{{ b.kind[0] }}" x="{{ b.tx }}" y="{{ b.ty }}">{{ b.text }}</text>
+<text class="{{ b.kind[0] }}" x="{{ b.tx }}" y="{{ b.ty }}" text-anchor="{{ b.anchor }}">{{ b.text }}</text>
 {% endfor %}</svg>
 <figcaption>{{ p.id }}</figcaption>
 </figure>
@@ -125,21 +127,27 @@ def _drawn(one: DetectionSet, row: int, found: Detections, classes: Sequence[str
     data = io.BytesIO()
     small.save(data, "JPEG", quality=85)
     boxes = [
-        _box(thing.box, scale, "true", thing.name + (" (difficult)" if thing.difficult else ""))
+        _box(thing.box, scale, size, "true", thing.name + (" (difficult)" if thing.difficult else ""))
         for thing in picture.objects
     ]
     rows = np.flatnonzero((found.image == row) & (found.score >= SHOWN_SCORE))
     boxes += [
-        _box(tuple(found.box[i]), scale, "said", f"{classes[found.label[i]]} {found.score[i]:.2f}")
+        _box(tuple(found.box[i]), scale, size, "said", f"{classes[found.label[i]]} {found.score[i]:.2f}")
         for i in rows
     ]
     jpeg = base64.b64encode(data.getvalue()).decode()
     return {"id": picture.id, "width": size[0], "height": size[1], "jpeg": jpeg, "boxes": boxes}
 
 
-def _box(box: tuple[float, ...], scale: float, kind: str, text: str) -> dict[str, Any]:
+def _box(box: tuple[float, ...], scale: float, size: tuple[int, int], kind: str, text: str) -> dict[str, Any]:
     x0, y0, x1, y1 = (round(side * scale, 1) for side in box)
     # The true name stands above its box, the detector's below: neither hides the other.
-    at = max(y0 - 5, 16) if kind == "true" else y1 + 15 if y1 + 18 < _LONG_SIDE else y1 - 6
+    at = y0 - 5 if kind == "true" else y1 + 15
+    at = min(max(at, 16), size[1] - 6)
+    # In the right half of the picture a name ends where its box does, so that it is not cut off.
+    right = x0 + x1 > size[0]
     place = {"x": x0, "y": y0, "w": round(x1 - x0, 1), "h": round(y1 - y0, 1)}
-    return {**place, "kind": kind, "text": text, "tx": x0 + 2, "ty": round(at, 1)}
+    return {
+        **place, "kind": kind, "text": text, "tx": min(x1, size[0]) - 2 if right else max(x0, 0) + 2,
+        "ty": round(at, 1), "anchor": "end" if right else "start",
+    }  # fmt: skip
