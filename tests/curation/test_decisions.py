@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from sempairs.curation.decisions import agreement, decisions
-from sempairs.curation.store import ADJUDICATOR
+from sempairs.curation.store import ADJUDICATIONS, ADJUDICATOR
 from sempairs.pairs.verdicts import VERDICT_SCHEMA
 
 WORDS = ("yes", "no", "unsure")
@@ -103,3 +103,29 @@ def test_kappa_is_none_where_all_say_one_thing():
     found = agreement(table(rows))
     assert found["percent"] == 1 and found["fleiss"] == {"pairs": 3, "raters": 3, "kappa": None}
     assert [one["kappa"] for one in found["cohen"]] == [None] * 3
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2), st.sampled_from(["yes", "no", "unsure"]), st.booleans(), st.integers(0, 9)
+        ),
+        max_size=12,
+    )
+)
+def test_an_audit_and_a_curated_set_decide_alike(given_rows):
+    from sempairs.pairs.audit.false_pairs import standing_verdicts as of_audit
+
+    rows = [
+        {
+            "anchor": f"a{pair}", "partner": f"b{pair}", "verdict": verdict, "reviewer": f"r{i}",
+            "reviewer_kind": "person", "reasons": [], "note": "", "at": f"2026-01-0{at}",
+            "queue": ADJUDICATIONS if ruling else "all",
+        }
+        for i, (pair, verdict, ruling, at) in enumerate(given_rows)
+    ]  # fmt: skip
+    said = {"yes": "accepted", "no": "rejected", "unsure": "open"}
+    decided = decisions(pa.Table.from_pylist(rows, VERDICT_SCHEMA)).to_pylist()
+    assert {(r["anchor"], r["partner"]): r["decision"] for r in decided} == {
+        pair: said[verdict] for pair, verdict in of_audit(rows).items()
+    }

@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOG = "curation.sqlite"
 MEASURES_HELP = (
     "Exit with status 1 if NAME>NUMBER (or >=, <, <=) is true, or was not measured; repeatable. Names: "
     "pairs, classes, evenness, exact-duplicates (pairs), near-duplicates (share of pairs), unreadable "
@@ -114,8 +113,9 @@ def _verdicts(folder: Path, given: Path | None) -> pa.Table | None:
         from sempairs.pairs.verdicts import read_verdicts
 
         return read_verdicts(given)
+    from sempairs.curation.store import LOG, standing_verdicts
+
     if not (folder / LOG).is_file():
         return None
-    from sempairs.curation.store import standing_verdicts
 
     return standing_verdicts(folder / LOG)

@@ -82,14 +82,28 @@ def _licences(catalog: Catalog) -> str:
 
 
 def _front_matter(title: str, catalog: Catalog, tags: Sequence[str]) -> str:
-    licences = sorted({licence.lower() for licence in catalog.column("licence") if licence is not None})
+    licences = sorted({licence for licence in catalog.column("licence") if licence is not None})
     files = [{"split": split, "path": f"{DATA}/{split}.parquet"} for split in by_split(catalog)]
-    matter: Mapping[str, object] = {
+    tasks = ["image-feature-extraction", "image-classification"]
+    configs = [{"config_name": "default", "data_files": files}]
+    return front_matter(title, licences, tasks, len(catalog), tags, configs)
+
+
+def front_matter(
+    title: str,
+    licences: Sequence[str],
+    tasks: Sequence[str],
+    rows: int,
+    tags: Sequence[str],
+    configs: Sequence[Mapping[str, object]],
+) -> str:
+    """What Hugging Face reads at the head of a card, as YAML. licences: SPDX ids; configs: files by name."""
+    matter: dict[str, object] = {
         "pretty_name": title,
-        "license": licences or ["other"],
-        "task_categories": ["image-feature-extraction", "image-classification"],
-        "size_categories": [size_category(len(catalog))],
+        "license": sorted({name.lower() for name in licences}) or ["other"],
+        "task_categories": list(tasks),
+        "size_categories": [size_category(rows)],
         "tags": list(tags),
-        "configs": [{"config_name": "default", "data_files": files}],
+        "configs": [dict(config) for config in configs],
     }
-    return str(yaml.safe_dump(dict(matter), sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump(matter, sort_keys=False, allow_unicode=True))

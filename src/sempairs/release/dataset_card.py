@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import yaml
-
 from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import DATA
 from sempairs.pairs.released import RELEASED
 from sempairs.pairs.stats import pair_stats, summary
-from sempairs.release.card import crossed, markdown_table, size_category
+from sempairs.release.card import crossed, front_matter, markdown_table
 from sempairs.release.describe import (
     arm_text,
     columns_meaning,
@@ -143,15 +141,9 @@ def _front_matter(dataset: Dataset, catalog: Catalog) -> str:
     images = [{"split": split, "path": f"{DATA}/{split}-*.parquet"} for split in by_split(catalog)]
     pairs = [{"split": arm, "path": f"{RELEASED}/{arm}.parquet"} for arm in dataset.sets]
     tags = ["semantic-pairs", "self-supervised-learning", "croissant", *dataset.facts.keywords]
-    matter: dict[str, object] = {
-        "pretty_name": dataset.title,
-        "license": [name.lower() for name in licences_of(dataset, catalog)] or ["other"],
-        "task_categories": ["image-feature-extraction"],
-        "size_categories": [size_category(len(catalog))],
-        "tags": tags,
-        "configs": [
-            {"config_name": "images", "default": True, "data_files": images},
-            {"config_name": "pairs", "data_files": pairs},
-        ],
-    }
-    return str(yaml.safe_dump(matter, sort_keys=False, allow_unicode=True))
+    configs: list[dict[str, object]] = [
+        {"config_name": "images", "default": True, "data_files": images},
+        {"config_name": "pairs", "data_files": pairs},
+    ]
+    tasks = ["image-feature-extraction"]
+    return front_matter(dataset.title, licences_of(dataset, catalog), tasks, len(catalog), tags, configs)
