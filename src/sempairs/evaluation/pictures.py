@@ -75,6 +75,7 @@ def embedding_map(
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     place = np.zeros((len(unit), 2))
@@ -85,7 +86,9 @@ def embedding_map(
         place = np.pad(reduced, ((0, 0), (0, 2)))[:, :2]
     if not flat and min(len(unit), 2 * reduced.shape[1]) >= 4:
         perplexity = min(30.0, max(2.0, (len(unit) - 1) / 4))
-        place = TSNE(perplexity=perplexity, init="pca", random_state=_MAP_SEED).fit_transform(reduced)
+        # Its many small steps gain nothing from threads, which on a busy machine wait for each other.
+        with threadpool_limits(1):
+            place = TSNE(perplexity=perplexity, init="pca", random_state=_MAP_SEED).fit_transform(reduced)
     low, high = place.min(axis=0), place.max(axis=0)
     apart = high - low > _FLAT
     spot = np.where(apart, (place - low) / np.where(apart, high - low, 1), 0.5)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from sempairs.catalog.voc import VocImage, VocObject, write_voc
@@ -23,6 +24,15 @@ QUICK = (
     "proposals=[50,20]", "anchors_sampled=32", "regions_sampled=16", "region_size=4", "precise_norm=2",
     "checkpoint_every=2", "log_every=1", "workers=1", "pictures=2",
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two threads on a busy machine wait for each other, and sums differ between numbers of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
