@@ -265,4 +265,6 @@ def test_mined_pairs_do_not_tell_where_their_embeddings_lay(ready: Path, tmp_pat
     before, after = PairSet.open(tmp_path / "pairs"), PairSet.open(tmp_path / "out")
     assert after.manifest_hash == before.manifest_hash
     assert after.table.column("score").equals(before.table.column("score"))
+    assert before.mining is not None and before.mining["encoder"] == "x"
+    assert after.mining == before.mining  # whoever trains on the release declares the encoder, too
     assert verify_release(tmp_path / "out") == ()

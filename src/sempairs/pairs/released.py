@@ -43,6 +43,7 @@ def open_released(root: str | Path, arm: str = "semantic", *, catalog: Catalog |
         checksum = str(sets[arm]["sha256"])
         facts = int(sets[arm]["pairs_per_epoch"]), str(about["catalog_hash"]), int(about["catalog_images"])
         config = validate(PairsConfig, {**about["config"], "arm": arm}, where=where)
+        mining = about.get("mining")
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -53,7 +54,7 @@ def open_released(root: str | Path, arm: str = "semantic", *, catalog: Catalog |
         raise UserError(str(file), "was changed or cut short since it was released", remedy=_REMEDY)
     table = _read(file)
     catalog = source.scan().catalog if catalog is None else catalog
-    pairs = PairSet(table, catalog.select(catalog.rows_of(_used(table))), config, *facts)
+    pairs = PairSet(table, catalog.select(catalog.rows_of(_used(table))), config, *facts, mining)
     pairs.validate()
     if pairs.manifest_hash != expected:
         raise UserError(str(file), "does not hold the pairs that were released", remedy=_REMEDY)

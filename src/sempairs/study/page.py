@@ -52,6 +52,7 @@ KEY_FACTS = (
     ("pairs.anchor_hash", "Anchors"),
     ("pairs.class_histogram", "Classes of the anchors"),
     ("pairs.manifest_hash", "Pair manifest"),
+    ("pairs.mining.encoder", "Pairs mined by"),
     ("initial_weights.encoder", "Initial weights"),
 )
 
