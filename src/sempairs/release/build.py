@@ -261,7 +261,7 @@ def _write_pairs(folder: Path, sets: Mapping[str, PairSet]) -> dict[str, Any]:
         "catalog_hash": semantic.catalog_hash,
         "catalog_images": semantic.catalog_images,
         "sets": written,
-        # Absent where nothing was mined; an encoder that mined is extra data, also for who trains on a release.
+        # An encoder that mined pairs is extra data, also for whoever trains on a release of them.
         **({"mining": dict(semantic.mining)} if semantic.mining else {}),
     }
 
