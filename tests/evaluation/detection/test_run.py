@@ -53,7 +53,7 @@ def test_it_learns_eight_easy_pictures(encoder, devkit, quick, tmp_path, protoco
         more += ["lr=0.02", "iterations=60", "milestones=[50]"]
     results = detect(recipe(encoder, devkit, quick, *more, protocol=protocol), tmp_path / "run", device="cpu")
     losses = [line["loss"] for line in lines(tmp_path / "run")]
-    assert losses[-1] < 0.75 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     found = {row.metric: row.value for row in results}
     assert found["AP50"] > 0.05  # of pictures that were not trained on
     assert found["voc07-mAP"] > 0.05
