@@ -42,10 +42,11 @@ def draw(folder: Path) -> None:
 
 def losses(method: str, folder: Path) -> list[float]:
     """The loss of each of 20 steps in float32 on one thread, on the images `draw` left in folder/images."""
+    local = {"count": 2, "size": SIDE // 2} if METHODS.get(method).takes_local else None
     data = {
         "data": {"source": f"folder:{folder / 'images'}", "store_size": SIDE},
         "pairs": {"relation": "same_category", "mode": "redrawn"},
-        "views": {"recipe": "byol", "size": SIDE},
+        "views": {"recipe": "byol", "size": SIDE, "local": local},
         "encoder": {"options": {"channels": [8, 8, 8, 8]}},
         "method": {"name": method},
         # So small a rate that twenty steps do not magnify the rounding of another processor.

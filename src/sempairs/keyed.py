@@ -9,8 +9,9 @@ draw (seed, stream, epoch, occurrence, slot, operation) the same value always. T
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,7 @@ from sempairs.errors import UserError
 UINT32 = 1 << 32
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_PIECE = 1 << 14  # keys worked on at once: the words in between take many times the memory of the draws
 _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 Float = NDArray[np.float64]
@@ -60,20 +62,25 @@ def uniform(
         raise UserError("seed", "must be in [0, 2**32)", seed)
     assert 0 <= epoch < UINT32 and 0 <= slot < 1 << 16 and 0 <= operation < 1 << 16
     assert n >= 1
-    rows = np.atleast_1d(np.asarray(occurrence)).astype(np.uint64)
+    rows = np.atleast_1d(np.asarray(occurrence))
     blocks = np.arange((n + 1) // 2, dtype=np.uint64)
-    shape = (len(rows), len(blocks))
-    counter = (
-        np.broadcast_to(rows[:, None], shape),
-        np.full(shape, epoch, dtype=np.uint64),
-        np.full(shape, (slot << 16) | operation, dtype=np.uint64),
-        np.broadcast_to(blocks, shape),
-    )
-    w0, w1, w2, w3 = philox(counter, (seed, _stream_word(stream)))
-    out = np.empty((*shape, 2))
-    out[..., 0] = _double(w0, w1)
-    out[..., 1] = _double(w2, w3)
-    return out.reshape(len(rows), 2 * len(blocks))[:, :n]
+    key = (seed, _stream_word(stream))
+    drawn = np.empty((len(rows), n))
+    for start in range(0, len(rows), _PIECE):
+        some = rows[start : start + _PIECE].astype(np.uint64)
+        shape = (len(some), len(blocks))
+        counter = (
+            np.broadcast_to(some[:, None], shape),
+            np.full(shape, epoch, dtype=np.uint64),
+            np.full(shape, (slot << 16) | operation, dtype=np.uint64),
+            np.broadcast_to(blocks, shape),
+        )
+        w0, w1, w2, w3 = philox(counter, key)
+        out = np.empty((*shape, 2))
+        out[..., 0] = _double(w0, w1)
+        out[..., 1] = _double(w2, w3)
+        drawn[start : start + _PIECE] = out.reshape(len(some), 2 * len(blocks))[:, :n]
+    return drawn
 
 
 def integers(
@@ -96,7 +103,7 @@ def integers(
 def permutation(seed: int, stream: str, *, epoch: int = 0, n: int) -> Int:
     """An order of range(n), (n,): the ranks of n keyed draws."""
     draws = uniform(seed, stream, epoch=epoch, occurrence=np.arange(n))[:, 0]
-    return np.argsort(draws, kind="stable").astype(np.int64)
+    return np.argsort(draws, kind="stable").astype(np.int64, copy=False)
 
 
 def text_key(seed: int, stream: str, texts: Sequence[str]) -> Word:
@@ -107,6 +114,12 @@ def text_key(seed: int, stream: str, texts: Sequence[str]) -> Word:
         for text in texts
     )
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def text_keys(seed: int, stream: str, pieces: Iterable[Any]) -> Word:
+    """`text_key` of all texts of several Arrow arrays, one array after another."""
+    keys = [text_key(seed, stream, piece.to_pylist()) for piece in pieces]
+    return np.concatenate(keys) if keys else np.empty(0, dtype=np.uint64)
 
 
 @lru_cache

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sempairs.catalog import SCHEMA, Catalog
+from sempairs.catalog import table as table_module
 from sempairs.errors import UserError
 
 
@@ -294,3 +295,48 @@ def test_order_is_by_code_points() -> None:
     assert Catalog.from_columns(columns(7, image_id=ids)).in_order().column("image_id").tolist() == sorted(
         ids
     )
+
+
+def test_a_selection_of_many_rows_is_read_where_it_lies(tmp_path, monkeypatch):
+    n = 50
+    whole = Catalog.from_columns(
+        {
+            "image_id": [f"i{(7 * i) % n:02d}" for i in range(n)],
+            "file_hash": [f"{i:064x}" for i in range(n)],
+            "uri": [f"u{i}" for i in range(n)],
+            "width": [i + 1 for i in range(n)],
+            "height": [3] * n,
+            "source": ["s"] * n,
+            "category": [None if i % 5 == 0 else f"c{i % 3}" for i in range(n)],
+            "good": [bool(i % 2) for i in range(n)],
+        }
+    )
+    chunks = [whole.table.slice(start, 9) for start in range(0, n, 9)]
+    rows = np.random.default_rng(0).permutation(n)[:31]
+    copied = whole.select(rows)
+    monkeypatch.setattr(table_module, "_LAZY_ROWS", 0)
+    monkeypatch.setattr(table_module, "_PIECE", 4)
+    large = Catalog(pa.concat_tables(chunks)).select(np.arange(n)).select(rows)
+    assert large.rows is not None and copied.rows is None
+    assert (len(large), large.names, large.extra) == (31, copied.names, copied.extra)
+    assert large.content_hash() == copied.content_hash()
+    for name in whole.names:
+        assert large.array(name).to_pylist() == copied.table.column(name).to_pylist()
+        assert large.column(name).tolist() == copied.column(name).tolist()
+        assert large.value(name, 5) == copied.value(name, 5)
+        codes, values = large.coded(name)
+        assert [values[code] if code >= 0 else None for code in codes] == large.array(name).to_pylist()
+    assert large.order().tolist() == copied.order().tolist() == np.argsort(copied.column("image_id")).tolist()
+    assert large.rows_of(copied.column("image_id")[[4, 2]]).tolist() == [4, 2]
+    some = np.array([3, 3, 30, 0])
+    read = [text for piece in large.pieces("uri", some) for text in piece.to_pylist()]
+    assert read == copied.column("uri")[some].tolist()
+    assert "table" not in vars(large)
+    for name, values in {"split": ["train", None, "test"] * 10 + [None], "score": list(range(31))}.items():
+        large, copied = large.with_column(name, values), copied.with_column(name, values)
+        assert large.rows is not None
+    assert large == copied and large.content_hash() == copied.content_hash()
+    with pytest.raises(UserError, match=r"catalog.split must be one of train, validation, test or null"):
+        large.with_column("split", ["trian"] * 31)
+    again = large.with_column("uri", [f"v{i}" for i in range(31)])
+    assert again == copied.with_column("uri", [f"v{i}" for i in range(31)])

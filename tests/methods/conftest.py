@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sempairs.views.records import Crop, Views
+from sempairs.views.records import PAIR, Crop, Slot, Views
 
 WIDTH = 6
 
@@ -22,14 +22,18 @@ def make_encoder() -> nn.Module:
     return nn.Sequential(convolution, norm, nn.ReLU(), pool, nn.Flatten())
 
 
-def make_views(batch: int = 8, *, kinds: tuple[str, ...] = ("global", "global"), seed: int = 0) -> Views:
+def make_views(batch: int = 8, *, slots: Sequence[Slot] = PAIR, local: int = 0, seed: int = 0) -> Views:
+    """Noise for each of `slots`, then for `local` crops of half the size; every third pair is one image."""
     generator = torch.Generator().manual_seed(seed)
     members = ("anchor", "partner")
+    wanted = [*slots, *(Slot(members[i % 2], "local") for i in range(local))]
+    sizes = {"global": 8, "original": 8, "local": 4}
     crops = tuple(
-        Crop(torch.randn(batch, 3, 8, 8, generator=generator), members[i % 2], kind)
-        for i, kind in enumerate(kinds)
+        Crop(torch.randn(batch, 3, *[sizes[s.kind]] * 2, generator=generator), s.member, s.kind)
+        for s in wanted
     )
-    return Views(crops, torch.arange(batch), torch.arange(batch) // 2)
+    pairs = torch.arange(batch)
+    return Views(crops, pairs, pairs // 2, pairs % 3 > 0)
 
 
 @pytest.fixture

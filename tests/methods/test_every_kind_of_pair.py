@@ -11,6 +11,7 @@ from PIL import Image
 
 from sempairs.config import validate
 from sempairs.methods import METHODS
+from sempairs.training.loop import make_fabric
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import _Run, pretrain
 from sempairs.training.trackers import read_metrics
@@ -37,12 +38,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(images: Path, method: str, kind: str) -> PretrainRecipe:
-    fields = METHODS.get(method).Config.model_fields
+    cls = METHODS.get(method)
+    fields = cls.Config.model_fields
     small = {"hidden": 8, "out": 6, "predictor_hidden": 4, "queue": 16, "neighbours": 2}
     data = {
         "data": {"source": f"folder:{images}", "store_size": 12},
         "pairs": KINDS[kind],
-        "views": {"recipe": "lab", "size": 12},
+        "views": {"recipe": "lab", "size": 12, "local": {"count": 2, "size": 8} if cls.takes_local else None},
         "encoder": {"options": {"channels": [4, 4, 4, 4]}},
         "method": {"name": method, **{key: value for key, value in small.items() if key in fields}},
         "optimiser": {"name": "adamw", "lr": 0.001},
@@ -68,5 +70,6 @@ def test_a_method_trains(images: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_classifier_has_one_output_a_meaning_in_every_arm(images: Path, tmp_path: Path, kind) -> None:
-    run = _Run(recipe(images, "supervised", kind), tmp_path / "run", None)
+    settings = recipe(images, "supervised", kind)
+    run = _Run(settings, tmp_path / "run", None, make_fabric(settings.speed))
     assert run.trainer.method.classifier.out_features == CLASSES

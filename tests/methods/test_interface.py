@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -43,6 +43,7 @@ from sempairs.methods.simsiam import negative_cosine
 from sempairs.methods.supcon import supcon_loss
 from sempairs.methods.supervised import cross_entropy
 from sempairs.methods.vicreg import vicreg_terms
+from sempairs.views.records import Slot, Views
 
 WIDTH = 6
 MEANINGS = 4  # of the views' eight pairs
@@ -62,6 +63,16 @@ def small(name: str) -> MethodConfig:
 @pytest.fixture(params=METHODS.names())
 def method(request, encoder) -> Method:
     return build_method(small(request.param), encoder, WIDTH, seed=0, meanings=MEANINGS)
+
+
+def crops_of(method: Method) -> dict[str, Any]:
+    """What `make_views` is asked for: the method's crops, with local ones where it takes them."""
+    return {"slots": method.slots, "local": 2 if method.takes_local else 0}
+
+
+@pytest.fixture
+def views(method, new_views) -> Views:
+    return new_views(**crops_of(method))
 
 
 def test_step_gives_a_finite_scalar_loss_detached_logs_and_embeddings(method, views):
@@ -92,7 +103,7 @@ def test_training_lowers_the_loss(method, new_views):
     queue = {k: v.clone() for k, v in method.state_dict().items() if k.startswith("queue.")}
     for step in range(30):
         method.before_step(step / 30)
-        out = method(new_views())
+        out = method(new_views(**crops_of(method)))
         optimiser.zero_grad()
         out.loss.backward()
         optimiser.step()
@@ -102,10 +113,10 @@ def test_training_lowers_the_loss(method, new_views):
     assert losses[-1] < losses[0]
 
 
-def test_state_dict_carries_everything_a_step_depends_on(method, new_encoder, new_views):
+def test_state_dict_carries_everything_a_step_depends_on(method, views, new_encoder, new_views):
     def advance(model: Method, step: int) -> Tensor:
         model.before_step(step / 10)
-        out = model(new_views(seed=step))
+        out = model(new_views(**crops_of(model), seed=step))
         model.zero_grad()
         out.loss.backward()
         with torch.no_grad():
@@ -118,7 +129,7 @@ def test_state_dict_carries_everything_a_step_depends_on(method, new_encoder, ne
     for step in range(3):
         advance(method, step)
     other = build_method(small(method.name), new_encoder(), WIDTH, seed=99, meanings=MEANINGS)
-    assert not torch.equal(other(new_views()).loss, method(new_views()).loss)
+    assert not torch.equal(other(views).loss, method(views).loss)
     other.load_state_dict(method.state_dict())
     for step in range(3, 6):
         assert torch.equal(advance(method, step), advance(other, step))
@@ -167,10 +178,13 @@ def test_half_precision_leaves_the_loss_in_float32_and_near(method, views):
     torch.testing.assert_close(rounded, exact, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("kinds", [("global",), ("global", "local"), ("global",) * 3])
-def test_crops_the_method_cannot_use_are_refused_with_its_name(method, new_views, kinds):
-    with pytest.raises(UserError, match=f"two global crops for {method.name}"):
-        method(new_views(kinds=kinds))
+def test_crops_the_method_cannot_use_are_refused_with_its_name(method, new_views):
+    slots, more = method.slots, Slot("anchor")
+    wrong: list[dict[str, Any]] = [{"slots": slots[:1]}, {"slots": slots[:1], "local": 1}]
+    wrong += [{"slots": (*slots, more)}] + ([] if method.takes_local else [{"slots": slots, "local": 1}])
+    for crops in wrong:
+        with pytest.raises(UserError, match=rf"^views must be .* for {method.name}\b"):
+            method(new_views(**crops))
 
 
 def test_heads_are_a_pure_function_of_the_seed_and_leave_global_randomness_alone(method, encoder):
@@ -285,7 +299,7 @@ class Toy(Method):
 
 def test_interface_carries_crops_momentum_queue_labels_and_learning_rates_of_its_own(encoder, new_views):
     toy = Toy(ToyConfig(), encoder, WIDTH)
-    views = new_views(kinds=("global", "global", "local", "local"))
+    views = new_views(local=2)
     assert toy(views).logs["purity"] == 0
     step = toy(views)
     step.loss.backward()

@@ -1,8 +1,7 @@
 """Run as a script, `two_processes_train.py OUTPUT RANK`, once for each of two processes.
 
 Every registered method takes some steps in float64, each process on its share of the pairs, gradients
-averaged; saved is the state after them. Batch normalisation stands still: its statistics are the engine's
-matter, and with statistics of one's own share no method could be the same.
+averaged; saved is the state after them. Batch normalisation trains, as the engine has it: synchronised.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from types import ModuleType
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from sempairs.methods import METHODS, build_method
+from sempairs.training.batch_norm import synchronise
 from sempairs.views.records import Crop, Views
 
 SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7, "queue": 12, "neighbours": 2}
@@ -38,17 +38,18 @@ def trained(name: str, rows: slice, *, processes: int) -> dict[str, Tensor]:
     kind = METHODS.get(name).Config
     config = kind(**{key: value for key, value in SMALL.items() if key in kind.model_fields})
     method = build_method(config, fixtures.make_encoder(), fixtures.WIDTH, seed=0, meanings=4).double()
+    if processes > 1:
+        synchronise(method, torch.device("cpu"))
     optimiser = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
     method.train()
-    for module in method.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
-            module.eval()
     mean = torch.zeros((), dtype=torch.float64)
     for step in range(STEPS):
-        whole = fixtures.make_views(seed=step)
+        whole = fixtures.make_views(slots=method.slots, local=2 * method.takes_local, seed=step)
         crops = tuple(Crop(crop.pixels[rows].double(), crop.member, crop.kind) for crop in whole.crops)
+        assert whole.distinct is not None
+        views = Views(crops, whole.pair_id[rows], whole.meaning[rows], whole.distinct[rows])
         method.before_step(step / STEPS)
-        loss = method(Views(crops, whole.pair_id[rows], whole.meaning[rows])).loss
+        loss = method(views).loss
         optimiser.zero_grad()
         loss.backward()
         mean = loss.detach().clone()

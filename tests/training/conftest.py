@@ -58,7 +58,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_images(tmp_path_factory.mktemp("drawings") / "images")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_recipe(images: Path) -> Callable[..., PretrainRecipe]:
     return lambda **changes: validate(PretrainRecipe, tiny_recipe(images, **changes))
 

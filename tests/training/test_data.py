@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from sempairs.config import validate
 from sempairs.errors import UserError
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.plan import PairPlan, plan_pairs
-from sempairs.training.data import batches, load_data, select_rows, steps_per_epoch
+from sempairs.training.data import Batch, batches, load_data, read_ahead, select_rows, steps_per_epoch
 from sempairs.training.recipe import PretrainRecipe
+from sempairs.training.run import pretrain
+from sempairs.views.maker import ViewMaker
 
 
 def catalogue(count: int, **columns: Any) -> Catalog:
@@ -69,7 +72,7 @@ def test_batches_cut_each_epoch_into_disjoint_pieces(
     ]
     for k, batch in enumerate(whole[start:]):
         assert (rest[k].occurrence == batch.occurrence).all()
-        together = np.stack([of_rank[k].occurrence for of_rank in ranks], axis=1).ravel()
+        together = np.concatenate([of_rank[k].occurrence for of_rank in ranks])
         assert (together == batch.occurrence).all()
 
 
@@ -147,3 +150,41 @@ def test_the_pixel_cache_is_shared_and_changes_nothing(
     assert (again.store.pixels == plain.store.pixels).all()
     load_data(make_recipe(data__store_size=8), pixel_cache=tmp_path)
     assert len([path for path in tmp_path.iterdir() if not path.name.startswith(".")]) == 2
+
+
+def test_pixels_stay_in_their_files_where_they_do_not_fit(make_recipe: Callable[..., PretrainRecipe]) -> None:
+    def kept(**changes: Any) -> str:
+        return load_data(make_recipe(**changes)).pixels
+
+    data = load_data(make_recipe())
+    needed = len(data.catalog) * 3 * 16 * 16 / 2**30
+    assert data.pixels == "memory"
+    assert kept(data__memory=needed) == kept(data__memory=needed / 2, data__store="memory") == "memory"
+    assert kept(data__memory=needed / 2) == kept(data__store="files") == "files"
+
+
+def test_training_from_files_gives_the_weights_of_training_from_memory(
+    make_recipe: Callable[..., PretrainRecipe], tmp_path: Path
+) -> None:
+    # The drawings are PNG, so that the pixels are the same.
+    runs = {kind: pretrain(make_recipe(data__store=kind), tmp_path / kind) for kind in ("memory", "files")}
+    assert runs["memory"].weight_hash == runs["files"].weight_hash
+    assert runs["memory"].probe == runs["files"].probe
+    for kind in runs:
+        resolved = json.loads((tmp_path / kind / "resolved.json").read_text())
+        assert resolved["data"]["pixels"] == resolved["data"]["store"] == kind
+
+
+def test_batches_are_read_one_ahead() -> None:
+    class Maker(ViewMaker):
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        def prefetch(self, anchor: Any, partner: Any) -> None:
+            self.asked.append(int(anchor[0]))
+
+    maker, rows = Maker(), [np.array([i]) for i in range(4)]
+    supplied = iter(Batch(0, row, row, row, row) for row in rows)
+    seen = [(int(batch.anchor[0]), list(maker.asked)) for batch in read_ahead(supplied, maker)]
+    assert seen == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2, 3]), (3, [0, 1, 2, 3])]
+    assert list(read_ahead(iter(()), maker)) == []

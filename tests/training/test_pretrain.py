@@ -43,6 +43,7 @@ def test_a_run_leaves_everything(make_recipe: MakeRecipe, tmp_path: Path) -> Non
     assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == {
         "recipe.yaml", "resolved.json", "environment.json", "provenance.json", "exposure.parquet",
         "metrics.jsonl", "checkpoint", "encoder.json", "encoder.safetensors", "finished.json", "tensorboard",
+        "train.csv", "probe.csv",
     } | ({"uncommitted.diff"} if (out / "uncommitted.diff").exists() else set())  # fmt: skip
     assert load_config(PretrainRecipe, out / "recipe.yaml") == recipe
     assert sorted(p.name for p in (out / "checkpoint").iterdir()) == ["step-00000009", "step-00000010"]
@@ -285,11 +286,11 @@ def test_a_recipe_that_does_not_hold_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_are_refused(
+def test_processes_that_nothing_known_started_are_refused(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="runs in one process"):
+    with pytest.raises(UserError, match=r"WORLD_SIZE is of processes started by hand.*use torchrun"):
         pretrain(make_recipe(), tmp_path / "run")
 
 

@@ -41,7 +41,7 @@ def test_there_are_recipes() -> None:
         ({"checkpoint__every": "0 steps"}, "every must be longer than 0"),
         ({"seed": -1}, "seed must be greater than or equal to 0"),
         ({"clip": 0}, "clip must be greater than 0"),
-        ({"speed__precision": "16-mixed"}, r"speed\.precision must be '32-true' or 'bf16-mixed'"),
+        ({"speed__precision": "16-mixed"}, r"speed\.precision must be '32-true', 'bf16-mixed' or '64-true'"),
         ({"method": {"name": "simcrl"}}, "did you mean 'simclr'"),
         ({"monitor__collapse_below": 2}, r"monitor\.collapse_below must be less than or equal to 1"),
     ],

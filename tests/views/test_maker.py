@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from sempairs.views.background import backdrop
 from sempairs.views.blur import kernel_size
-from sempairs.views.config import RECIPES, ViewsConfig
+from sempairs.views.config import RECIPES, LocalConfig, ViewsConfig
 from sempairs.views.maker import ViewMaker
 from sempairs.views.parameters import ViewParameters
 from sempairs.views.store import PixelStore
@@ -25,10 +25,9 @@ ADJUST = (
 
 
 def view_by_torchvision(
-    image: torch.Tensor, drawn: ViewParameters, i: int, config: ViewsConfig
+    image: torch.Tensor, drawn: ViewParameters, i: int, config: ViewsConfig, size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """View i of an image (3, S, S) in [0, 1], and where solarising is certain (not at its threshold)."""
-    size = config.size
     view = reference.resized_crop(image, *drawn.box[i].tolist(), [size, size], antialias=True)
     if drawn.flip[i]:
         view = reference.horizontal_flip(view)
@@ -49,16 +48,21 @@ def view_by_torchvision(
 @pytest.mark.parametrize(("store_size", "size"), [(20, 12), (16, 16)])
 @pytest.mark.parametrize("recipe", RECIPES.names())
 def test_views_are_torchvisions_on_the_same_parameters(noise_store, recipe, store_size, size):
-    store, config = noise_store(10, store_size), ViewsConfig(recipe=recipe, size=size)
+    store = noise_store(10, store_size)
+    config = ViewsConfig(recipe=recipe, size=size, local=LocalConfig(count=2, size=size // 2))
     maker = ViewMaker(config, store, seed=5)
-    anchor, partner = np.arange(60) % 10, np.arange(60)[::-1] % 10
-    views = maker.make(3, anchor, partner, np.arange(60), np.arange(60) % 4)
-    drawn = maker.parameters(3, np.arange(60))
-    pixels = torch.cat([crop.pixels for crop in views.crops])
-    for i, row in enumerate([*anchor, *partner]):
-        expected, certain = view_by_torchvision(store.pixels[row] / 255, drawn, i, config)
-        # The single operations agree to 2e-6; a chain of them, divided by std, to somewhat more.
-        assert ((pixels[i] - expected).abs() * certain).max() <= 5e-5
+    anchor, partner = np.arange(30) % 10, np.arange(30)[::-1] % 10
+    views = maker.make(3, anchor, partner, np.arange(30), np.arange(30) % 4)
+    for drawn, crops in (
+        (maker.parameters(3, np.arange(30)), views.crops[:2]),
+        (maker.local_parameters(3, np.arange(30)), views.crops[2:]),
+    ):
+        pixels = torch.cat([crop.pixels for crop in crops])
+        for i, row in enumerate([*anchor, *partner]):
+            image, shown = store.pixels[row] / 255, pixels.shape[-1]
+            expected, certain = view_by_torchvision(image, drawn, i, config, shown)
+            # The single operations agree to 2e-6; a chain of them, divided by std, to somewhat more.
+            assert ((pixels[i] - expected).abs() * certain).max() <= 5e-5
 
 
 def test_a_batch_names_its_members_pairs_and_meanings(noise_store):

@@ -39,21 +39,34 @@ class ArrayHash:
     def hexdigest(self) -> str:
         return self._digest.hexdigest()
 
-    def add(self, name: str, column: pa.ChunkedArray) -> None:
-        """Adds one column. Raises: TypeError for a type that a catalogue cannot hold."""
-        self._text(name)
-        self._values(column)
+    def add(self, name: str, column: pa.ChunkedArray, rows: np.ndarray | None = None) -> None:
+        """Adds one column, or its values at `rows` (N,), of which it copies a few at a time.
 
-    def _values(self, column: pa.ChunkedArray) -> None:
+        Raises: TypeError for a type that a catalogue cannot hold.
+        """
+        self._text(name)
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if rows is not None and not is_text:
+            column, rows = column.take(pa.array(rows)), None
+        self._values(column, rows)
+
+    def _values(self, column: pa.ChunkedArray, rows: np.ndarray | None = None) -> None:
         column = column.cast(_stored_plainly(column.type))
         kind = column.type
+        if rows is not None:
+            self._text(f"{len(rows)}")
+            valid = column.is_valid().to_numpy().astype(bool)[rows] if column.null_count else None
+            self._array(np.packbits(np.ones(len(rows), dtype=bool) if valid is None else valid))
+            self._text("text")
+            for start in range(0, len(rows), _PIECE):
+                self._strings(taken(column, rows[start : start + _PIECE]))
+            return
         self._text(f"{len(column)}")
         self._array(np.packbits(column.is_valid().to_numpy().astype(bool)))
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             self._text("text")
-            for chunk in _pieces(pc.fill_null(column, "")):
-                self._array(pc.binary_length(chunk).to_numpy().astype("<i8"))
-                self._digest.update(_characters(chunk))
+            for piece in _pieces(column):
+                self._strings(piece)
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
             self._text("list")
             self._array(pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype("<i8"))
@@ -69,6 +82,11 @@ class ArrayHash:
             self._array(pc.fill_null(column, 0.0).to_numpy().astype("<f8"))
         else:
             raise TypeError(f"a catalogue column cannot be of type {kind}")
+
+    def _strings(self, piece: pa.Array) -> None:
+        filled = pc.fill_null(piece.cast(pa.large_string()), "")
+        self._array(pc.binary_length(filled).to_numpy().astype("<i8"))
+        self._digest.update(_characters(filled))
 
     def _text(self, text: str) -> None:
         data = text.encode()
@@ -91,7 +109,23 @@ _PIECE = 1 << 16
 def _pieces(column: pa.ChunkedArray) -> list[pa.Array]:
     """The column in pieces of a fixed length, so that its own chunks do not show in the hash."""
     whole = [column.slice(start, _PIECE) for start in range(0, len(column), _PIECE)]
-    return [pa.concat_arrays(piece.cast(pa.large_string()).chunks) for piece in whole]
+    return [pa.concat_arrays(piece.chunks) for piece in whole]
+
+
+def taken(column: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
+    """The values of a column at `rows` (n,). Arrow's own `take` would first copy a chunked column whole."""
+    if column.num_chunks == 1:
+        return column.chunk(0).take(pa.array(rows))
+    starts = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
+    which = np.searchsorted(starts, rows, side="right") - 1
+    order = np.argsort(which, kind="stable")
+    parts = [pa.array([], type=column.type)]
+    for number in np.unique(which):
+        inside = rows[order][which[order] == number] - starts[number]
+        parts.append(column.chunk(int(number)).take(pa.array(inside)))
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows))
+    return pa.concat_arrays(parts).take(pa.array(place))
 
 
 def _characters(array: pa.LargeStringArray) -> memoryview:

@@ -96,7 +96,7 @@ def choose_classes(catalog: Catalog, classes: int | Sequence[str] | str, *, seed
         chosen = [names[place] for place in order[:classes]]
     else:
         chosen = _named(classes, names)
-    keep = pc.is_in(catalog.table.column("category"), value_set=pa.array(chosen, type=pa.string()))
+    keep = pc.is_in(catalog.array("category"), value_set=pa.array(chosen, type=pa.string()))
     return catalog.select(np.asarray(keep.to_numpy(), dtype=bool))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow.compute as pc
 
 from sempairs import keyed
 from sempairs.catalog import taxonomy
+from sempairs.catalog.copies import components, repeated
 from sempairs.catalog.table import SPLITS, Catalog
 from sempairs.errors import UserError
 
@@ -28,15 +28,15 @@ def assign_splits(
     wanted = np.asarray(fractions, dtype=np.float64)
     if wanted.shape != (3,) or not (wanted >= 0).all() or abs(wanted.sum() - 1) > 1e-6:
         raise UserError("fractions", "must be three numbers from 0 that add up to 1", list(fractions))
-    if len(catalog) == 0 or catalog.table.column("split").null_count < len(catalog):
+    if len(catalog) == 0 or catalog.array("split").null_count < len(catalog):
         return catalog
     inseparable = _inseparable(catalog)
     # A group is drawn by the name of its first image and placed in that image's category. (By the smallest of
     # its images' draws, large groups would come first and be for training.)
-    by_id = pc.sort_indices(catalog.table.column("image_id")).to_numpy()
+    by_id = catalog.order()
     _, first = np.unique(inseparable[by_id], return_index=True)
     leader = by_id[first]
-    keys = keyed.text_key(seed, "splits", catalog.column("image_id")[leader].tolist())
+    keys = keyed.text_keys(seed, "splits", catalog.pieces("image_id", leader))
     category = taxonomy.codes(catalog)[0][leader]
     size = np.bincount(inseparable)
     split = np.zeros(len(size), dtype=np.int64)
@@ -67,20 +67,7 @@ def _divide(size: np.ndarray, wanted: np.ndarray, owed: np.ndarray) -> np.ndarra
 
 def _inseparable(catalog: Catalog) -> np.ndarray:
     """(N,) int64: a number from 0 for each set of images that must share a split."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     rows = np.arange(len(catalog))
-    links = []
-    for name in ("split_group", "file_hash", "pixel_hash"):
-        encoded = catalog.table.column(name).combine_chunks().dictionary_encode()
-        present = pc.is_valid(encoded).to_numpy(zero_copy_only=False)
-        code = encoded.indices.fill_null(0).to_numpy()[present]
-        value, first = np.unique(code, return_index=True)
-        representative = np.zeros(len(encoded.dictionary), dtype=np.int64)
-        representative[value] = rows[present][first]
-        links.append((rows[present], representative[code]))
-    start, end = (np.concatenate(side) for side in zip(*links, strict=True))
-    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(len(rows), len(rows)))
-    found: np.ndarray = connected_components(graph, directed=False)[1].astype(np.int64)
-    return found
+    same = (repeated(catalog, name, rows) for name in ("split_group", "file_hash", "pixel_hash"))
+    first = components(len(catalog), *same)
+    return (np.cumsum(first == rows) - 1)[first]

@@ -6,8 +6,9 @@ the columns that are used are read. Parquet is for exchange.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sempairs.catalog.hashing import ArrayHash, can_hash
+from sempairs.catalog.hashing import ArrayHash, can_hash, taken
 from sempairs.errors import UserError, unknown
 from sempairs.files import atomic_write
 
@@ -46,9 +47,12 @@ _CONTENT = b"sempairs.content"
 _BATCH_ROWS = 1 << 17
 # Up to here the whole content is checked on opening (a fifth of a second); above, the structure only.
 _CHECKED_ROWS = 200_000
+# From so many rows on a selection is a list of row numbers; the values stay where they are, often on disk.
+_LAZY_ROWS = 1 << 16
+_PIECE = 1 << 14
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalog:
     """Images and their meaning. Columns of `SCHEMA` first, in its order, then any extra ones.
 
@@ -56,7 +60,62 @@ class Catalog:
     have been checked already.
     """
 
-    table: pa.Table
+    base: pa.Table
+    rows: np.ndarray | None = None
+    """Which rows of `base` these are, in order; None for all."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Catalog) and bool(self.table.equals(other.table))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All columns. Of many rows of a saved catalogue this is a copy in memory: `array` gives one column,
+        `pieces` a part of one at a time."""
+        if self.rows is None:
+            return self.base
+        return pa.table({name: self.array(name) for name in self.names})
+
+    @property
+    def names(self) -> list[str]:
+        """The columns."""
+        found: list[str] = self.base.column_names
+        return found
+
+    def array(self, name: str) -> pa.ChunkedArray:
+        """One column as Arrow has it."""
+        column = self.base.column(name)
+        if self.rows is None:
+            return column
+        return pa.chunked_array(list(self.pieces(name)), type=column.type)
+
+    def pieces(self, name: str, rows: np.ndarray | None = None) -> Iterator[pa.Array]:
+        """One column, or its values at `rows`, some ten thousand at a time."""
+        column, chosen = self.base.column(name), self._in_base(rows)
+        for start in range(0, len(chosen), _PIECE):
+            yield taken(column, chosen[start : start + _PIECE])
+
+    def coded(self, name: str) -> tuple[np.ndarray, list[Any]]:
+        """One column as numbers (N,) into the distinct values also returned, in no particular order; -1 is
+        null."""
+        kind = self.base.column(name).type
+        if pa.types.is_nested(kind):
+            raise UserError(f"catalog.{name}", "must hold texts or numbers to tell images by", str(kind))
+        number: dict[Any, int] = {}
+        codes, start = np.empty(len(self), dtype=np.int32), 0
+        for piece in self.pieces(name):
+            encoded = piece.dictionary_encode()
+            values = [number.setdefault(value, len(number)) for value in encoded.dictionary.to_pylist()]
+            places = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+            codes[start : start + len(piece)] = np.array([*values, -1])[places]
+            start += len(piece)
+        return codes, list(number)
+
+    def _in_base(self, rows: np.ndarray | None) -> np.ndarray:
+        if self.rows is None:
+            return np.arange(len(self)) if rows is None else rows
+        return self.rows if rows is None else self.rows[rows]
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[Any]]) -> Catalog:
@@ -88,20 +147,24 @@ class Catalog:
         return catalog
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(self.base.num_rows) if self.rows is None else len(self.rows)
 
     @property
     def extra(self) -> tuple[str, ...]:
         """Names of the columns beyond `SCHEMA`."""
-        return tuple(self.table.column_names[len(SCHEMA) :])
+        return tuple(self.names[len(SCHEMA) :])
 
     def column(self, name: str) -> np.ndarray:
         """One column, (N,): strings as objects with None for null, numbers and booleans as numpy has them."""
-        if name not in self.table.column_names:
-            raise unknown("catalog column", name, self.table.column_names)
-        values = self.table.column(name)
+        if name not in self.names:
+            raise unknown("catalog column", name, self.names)
+        values = self.array(name)
         found: np.ndarray = values.to_numpy()
         return found.astype(object) if pa.types.is_string(values.type) else found
+
+    def value(self, name: str, row: int) -> Any:
+        """What a column holds in one row."""
+        return self.base.column(name)[row if self.rows is None else int(self.rows[row])].as_py()
 
     def select(self, rows: np.ndarray | Sequence[int] | Sequence[bool]) -> Catalog:
         """The given rows in the given order, or those where a boolean mask (N,) is true."""
@@ -109,12 +172,16 @@ class Catalog:
         if chosen.dtype == bool:
             assert chosen.shape == (len(self),), f"mask of shape {chosen.shape} for {len(self)} rows"
             chosen = np.flatnonzero(chosen)
-        return Catalog(self.table.take(pa.array(chosen.astype(np.int64))))
+        chosen = chosen.astype(np.int64)
+        if len(chosen) >= _LAZY_ROWS:
+            small = np.int32 if self.base.num_rows < 2**31 else np.int64
+            return Catalog(self.base, self._in_base(chosen).astype(small))
+        return Catalog(self.table.take(pa.array(chosen)))
 
     def rows_of(self, image_ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """Row numbers (int64) of the given ids. Raises: UserError for an id the catalogue lacks."""
         wanted = pa.array(image_ids, type=pa.string())
-        rows = pc.index_in(wanted, value_set=self.table.column("image_id"))
+        rows = pc.index_in(wanted, value_set=self.array("image_id"))
         if rows.null_count:
             missing = wanted.filter(rows.is_null())
             got = missing[0].as_py()
@@ -126,25 +193,42 @@ class Catalog:
         """This catalogue with one column replaced or, under a new name, added. Raises: as `from_table`."""
         kind = SCHEMA.field(name).type if name in SCHEMA.names else None
         column = pa.array(values, type=kind)
-        if name in self.table.column_names:
-            place = self.table.column_names.index(name)
-            return Catalog.from_table(self.table.set_column(place, name, column))
-        return Catalog.from_table(self.table.append_column(name, column))
+        required = name in SCHEMA.names and not SCHEMA.field(name).nullable
+        if required:
+            return Catalog.from_table(_with(self.table, name, column))
+        if self.rows is not None:
+            # The rows that are not selected get a null that nobody sees.
+            place = np.full(self.base.num_rows, -1)
+            place[self.rows] = np.arange(len(self))
+            column = column.take(pa.array(place, mask=place < 0))
+        found = Catalog(_conform(_with(self.base, name, column)), self.rows)
+        found._check_splits()
+        return found
 
     def in_order(self) -> Catalog:
         """The rows sorted by `image_id` (by code points)."""
-        return Catalog(self.table.take(pc.sort_indices(self.table.column("image_id"))))
+        return Catalog(self.table.take(pa.array(self.order())))
 
     def content_hash(self) -> str:
         """SHA-256 over all columns but `source` (which names a folder of one machine), of rows sorted by id.
 
         Independent of row order, chunking and file form; reads everything.
         """
-        order = pc.sort_indices(self.table.column("image_id"))
+        order = self._in_base(self.order())
         digest = ArrayHash()
-        for name in sorted(set(self.table.column_names) - {"source"}):
-            digest.add(name, self.table.column(name).take(order))
+        for name in sorted(set(self.names) - {"source"}):
+            digest.add(name, self.base.column(name), order)
         return digest.hexdigest()
+
+    def order(self) -> np.ndarray:
+        """The rows (N,) int64 sorted by `image_id` (by code points)."""
+        last: str | None = None
+        for piece in self.pieces("image_id"):
+            ascending = last is None or last < piece[0].as_py()
+            if not (ascending and pc.all(pc.less(piece[:-1], piece[1:])).as_py() in (True, None)):
+                return np.asarray(pc.sort_indices(self.array("image_id")).to_numpy()).astype(np.int64)
+            last = piece[-1].as_py()
+        return np.arange(len(self))
 
     def check(self) -> None:
         """Reads and checks all content. Raises: UserError as `from_table`."""
@@ -163,13 +247,16 @@ class Catalog:
             counts = pc.value_counts(ids.combine_chunks())
             twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
             raise UserError("catalog.image_id", "must be unique", twice, "give every image an id of its own")
-        for split in pc.unique(self.table.column("split")).to_pylist():
-            if split is not None and split not in SPLITS:
-                raise UserError("catalog.split", f"must be one of {', '.join(SPLITS)} or null", split)
+        self._check_splits()
         for side in ("width", "height"):
             smallest = pc.min(self.table.column(side)).as_py()
             if smallest is not None and smallest < 1:
                 raise UserError(f"catalog.{side}", "must be at least 1 pixel", smallest)
+
+    def _check_splits(self) -> None:
+        for split in pc.unique(self.base.column("split")).to_pylist():
+            if split is not None and split not in SPLITS:
+                raise UserError("catalog.split", f"must be one of {', '.join(SPLITS)} or null", split)
 
     def save(self, path: str | Path) -> None:
         """Writes the catalogue whole or not at all: `.parquet` for exchange, else uncompressed Arrow IPC."""
@@ -214,6 +301,12 @@ class Catalog:
             remedy = "write it anew: `sempairs data scan`, or Catalog.from_table(table).save(path)"
             raise UserError(str(file), f"is not a valid catalogue ({error})", remedy=remedy) from None
         return catalog
+
+
+def _with(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, column)
+    return table.append_column(name, column)
 
 
 def _read(file: Path) -> pa.Table:

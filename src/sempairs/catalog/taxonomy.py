@@ -106,7 +106,7 @@ def codes(catalog: Catalog, at: int | None = None) -> tuple[np.ndarray, tuple[st
 
     Returns: (N,) int64, -1 for a null category; and the names.
     """
-    encoded = catalog.table.column("category").combine_chunks().dictionary_encode()
+    encoded = catalog.array("category").combine_chunks().dictionary_encode()
     paths = [path if at is None else ancestor(path, at) for path in encoded.dictionary.to_pylist()]
     names = tuple(sorted(set(paths)))
     number = {name: code for code, name in enumerate(names)}

@@ -45,13 +45,13 @@ def apply_tree(catalog: Catalog, spec: str, *, collapse: bool = False) -> Catalo
 
 def category_names(catalog: Catalog) -> list[str]:
     """The categories that images have, sorted."""
-    found: list[str] = catalog.table.column("category").unique().drop_null().to_pylist()
+    found: list[str] = catalog.array("category").unique().drop_null().to_pylist()
     return sorted(found)
 
 
 def replaced(catalog: Catalog, paths: Mapping[str, str]) -> Catalog:
     """The catalogue with each category under its new name."""
-    place = pc.index_in(catalog.table.column("category"), value_set=pa.array(list(paths), type=pa.string()))
+    place = pc.index_in(catalog.array("category"), value_set=pa.array(list(paths), type=pa.string()))
     renamed = pa.array(list(paths.values()), type=pa.string()).take(place.combine_chunks())
     return catalog.with_column("category", renamed)
 

@@ -140,5 +140,11 @@ def _of_system(error: OSError) -> str:
 def _say(line: str, status: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
+    # Of several processes, started by torchrun or srun, one says what went wrong.
+    if os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")) != "1":
+        from sempairs.training.processes import first_to_tell
+
+        if not first_to_tell():
+            return status
     print(f"error: {' '.join(line.split())}", file=sys.stderr)
     return status

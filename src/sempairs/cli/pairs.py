@@ -266,7 +266,7 @@ def _labelling(data: dict[str, Any]) -> Labelling:
     from sempairs.catalog.labelling import LabellingSection
     from sempairs.config import validate
 
-    others = ("source", "split", "where", "store_size")
+    others = ("source", "split", "where", "store_size", "store", "memory")
     section = {"data": {name: value for name, value in data.items() if name not in others}}
     return validate(LabellingSection, section).data
 

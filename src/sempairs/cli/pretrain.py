@@ -9,7 +9,9 @@ import typer
 
 
 def pretrain(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as recipes/pretrain-debug.yaml.")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="YAML recipe, such as recipes/pretrain-debug.yaml.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run folder, made if absent. Nothing is written outside it.")
     ] = None,
@@ -29,17 +31,38 @@ def pretrain(
         bool,
         typer.Option("--dry-run", help="Check the recipe and print it with every default; write nothing."),
     ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            "--replay",
+            metavar="RUN",
+            help="Take the step again whose loss stopped the run in this folder, and say where it stops "
+            "being finite. Needs no images. Status 1 where it is finite this time.",
+        ),
+    ] = None,
 ) -> None:
     """Pretrain an encoder on pairs of images.
 
     Leaves in the run folder: the encoder (encoder.safetensors, encoder.json), recipe.yaml, resolved.json,
-    environment.json, provenance.json, exposure.parquet, metrics.jsonl, TensorBoard files and the last two
-    checkpoints. Ctrl-C saves a checkpoint and stops; --resume goes on, bit for bit as if never stopped.
+    environment.json, provenance.json, exposure.parquet, metrics.jsonl, train.csv and probe.csv, TensorBoard
+    files and the last two checkpoints. Ctrl-C saves a checkpoint and stops; --resume goes on, bit for bit as
+    if never stopped.
     """
     from sempairs.config import load_config
     from sempairs.errors import UserError
     from sempairs.training.recipe import PretrainRecipe
 
+    if replay is not None:
+        given = {"a recipe": recipe, "--out": out, "--resume": resume, "--dry-run": dry_run}
+        beside = [name for name, value in given.items() if value]
+        if beside:
+            raise UserError(
+                "--replay", f"does not go with {beside[0]}", remedy="the run's folder has its recipe"
+            )
+        _replay(replay, overrides or [])
+        return
+    if recipe is None:
+        raise UserError("RECIPE", "is required", remedy="name a YAML recipe, or a run with --replay")
     loaded = load_config(PretrainRecipe, recipe, overrides or [])
     if dry_run:
         import yaml
@@ -50,14 +73,18 @@ def pretrain(
     if out is None:
         raise UserError("--out", "is required", remedy="name a folder for the run")
 
+    from sempairs.training.processes import rank
     from sempairs.training.run import Interrupted
     from sempairs.training.run import pretrain as run
 
     try:
         summary = run(loaded, out, resume=resume)
     except Interrupted as stop:
-        typer.echo(str(stop), err=True)
+        if rank() == 0:
+            typer.echo(str(stop), err=True)
         raise typer.Exit(130) from None
+    if rank() > 0:
+        return
     if summary.already_finished:
         typer.echo(f"{out} is finished already: {summary.steps} steps, loss {summary.loss:.4f}")
         return
@@ -66,3 +93,14 @@ def pretrain(
         f"{summary.steps} steps, {summary.seconds:.1f} s, loss {summary.loss:.4f}, {probe or 'no probe'}"
     )
     typer.echo(f"encoder: {out / 'encoder.json'}")
+
+
+def _replay(run: Path, overrides: list[str]) -> None:
+    """Prints what taking a failed step again came to."""
+    from sempairs.training.failure import replay
+
+    found = replay(run, overrides)
+    for line in found.lines:
+        typer.echo(line)
+    if not found.reproduced:
+        raise typer.Exit(1)

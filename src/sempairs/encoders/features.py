@@ -28,7 +28,7 @@ def embed(
     The encoder runs in evaluation mode on the device it is on; afterwards each of its modules is in the mode
     it was in. `total`: number of batches, for the progress shown. The same call gives the same bits.
     """
-    device = next(encoder.parameters()).device
+    device, dtype = (first := next(encoder.parameters())).device, first.dtype
     layout = torch.channels_last if channels_last else torch.contiguous_format
     modes = [(module, module.training) for module in encoder.modules()]
     shown = track(batches, total=total, what="embedding", unit="batch") if progress else batches
@@ -40,7 +40,7 @@ def embed(
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
         ):
             for images in shown:
-                features = encoder(images.to(device).contiguous(memory_format=layout))
+                features = encoder(images.to(device, dtype).contiguous(memory_format=layout))
                 rows.append(features.float().cpu().numpy())
     finally:
         for module, mode in modes:

@@ -113,5 +113,6 @@ class BarlowTwins(Method):
         terms = barlow_terms(of_left, self.projector(self.encoder(right)))
         loss = self.config.scale * (terms.on_diagonal + self.config.off_diagonal * terms.off_diagonal)
         logs = {name: term.detach() for name, term in terms._asdict().items()}
-        logs["projection_rank"] = participation_ratio(_standardised(of_left.detach().float()))
+        every = layout_of(of_left).gather(of_left.detach().float())
+        logs["projection_rank"] = participation_ratio(_standardised(every))
         return StepOutput(loss, logs, embeddings.detach())

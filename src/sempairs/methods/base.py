@@ -9,8 +9,9 @@ The training loop, and nothing else, calls a method, in this order for step k of
 
 Schedules of the method's own (momentum, teacher temperature) are functions of `progress`, never counted
 inside, so that a resumed run needs no state for them. Whatever else a method carries from step to step (a
-target network, a queue, a centre) is a module or a buffer, so that `state_dict()` holds it. A queue is filled
-with rows gathered over processes (`distributed.Layout.gather`), and so is the same on each.
+target network, a queue, a centre) is a module or a buffer, so that `state_dict()` holds it, and changes in
+`after_step` alone: a forward pass may be repeated. A queue is filled with rows gathered over processes
+(`distributed.Layout.gather`), and so is the same on each.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sempairs.config import Config
 from sempairs.errors import UserError
 from sempairs.keyed import text_key
 from sempairs.registry import Registry
-from sempairs.views.records import Views
+from sempairs.views.records import PAIR, Slot, Views
 
 L = TypeVar("L", bound=Callable[..., Any])
 
@@ -87,6 +88,10 @@ class Method(nn.Module, ABC):
     #: Whether the encoder sees both views in one batch of 2B. This decides over which images batch
     #: normalisation takes its statistics, so it is part of the method.
     joint_forward: ClassVar[bool] = False
+    #: The crops of each pair that `forward` gets, in this order.
+    slots: ClassVar[tuple[Slot, ...]] = PAIR
+    #: Whether local crops, where the recipe asks for them, may follow those of `slots`.
+    takes_local: ClassVar[bool] = False
     #: Whether the constructor also takes `meanings`, the number of meanings of the pairs: for a classifier.
     takes_meanings: ClassVar[bool] = False
 

@@ -13,18 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sempairs.methods.base import in_float32
+from sempairs.methods.distributed import layout_of
 
 
 @torch.no_grad()
 @in_float32
 def projection_health(rows: Tensor) -> dict[str, Tensor]:
-    """Of this process's projections (B, D), brought to unit length, scalars:
+    """Of projections (B, D) of all processes, brought to unit length, scalars; collective with several:
 
     projection_std: of their columns, the mean times sqrt(D). About 1 where they fill the sphere, 0 collapsed
     (Chen & He 2021, arXiv:2011.10566, section 4.1).
     projection_rank: their `participation_ratio`.
     """
-    units = F.normalize(rows, dim=1)
+    units = F.normalize(layout_of(rows).gather(rows), dim=1)
     std = units.std(dim=0, correction=0).mean() * math.sqrt(units.shape[1])
     return {"projection_std": std, "projection_rank": participation_ratio(units)}
 

@@ -11,8 +11,9 @@ mocov2plus a queue a side).
 keys, since with equal ones it tells a query its key. So queries pass in that many groups, and keys in as many
 others, drawn (the demo's SplitBatchNorm: 4 points on CIFAR-10 after 800 epochs). 1: over the whole batch, as
 lightly and solo-learn on one device.
-Departures: groups lie within a process. Option `same_meaning_negatives: mask` leaves keys of the query's
-meaning out of the sum.
+Departures: of several processes, groups of one number are one group, so that each has as many images as in
+one process, if not the same. Option `same_meaning_negatives: mask` leaves keys of the query's meaning out of
+the sum.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ their norms' statistics give nothing away; here batch statistics are those of al
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -64,8 +65,7 @@ PRESETS = {
     ),
     "cifar-r18": Preset(
         MSFConfig(hidden=1024, out=128, predictor_hidden=1024, queue=4096),
-        "none published; the code's rule for widths (twice and a quarter of the encoder's) and its training, "
-        "with 1000 epochs as the other methods",
+        "none published; the code's rule for widths (2 and 1/4 of the encoder's) and training, 1000 epochs",
         "UMBCvision/MSF, train_msf.py",
     ),
     "tiny": Preset(MSFConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"),
@@ -115,8 +115,12 @@ class MSF(Method):
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
         self.queue = Queue(config.queue, config.out)
+        self._new: tuple[Tensor, Tensor] | None = None  # targets and meanings of the step under way
 
     def after_step(self, progress: float) -> None:
+        if self._new is not None:
+            self.queue.push(*self._new)
+        self._new = None
         follow(self.target_encoder, self.encoder, self.config.momentum)
         follow(self.target_projector, self.projector, self.config.momentum)
 
@@ -126,10 +130,11 @@ class MSF(Method):
         prediction = self.predictor(self.projector(embeddings))
         with torch.no_grad():
             target = self.target_projector(self.target_encoder(other))
-        self.queue.push(target, views.meaning)
-        filled, neighbours = self.queue.full_places, self.config.neighbours
-        shift = mean_shift(prediction, target, self.queue.vectors, filled=filled, neighbours=neighbours)
-        same = (self.queue.meaning[shift.nearest] == views.meaning[:, None]) & (views.meaning >= 0)[:, None]
+        self._new, queue = (target, views.meaning), deepcopy(self.queue)
+        queue.push(*self._new)  # as it will be after the step
+        filled, neighbours = queue.full_places, self.config.neighbours
+        shift = mean_shift(prediction, target, queue.vectors, filled=filled, neighbours=neighbours)
+        same = (queue.meaning[shift.nearest] == views.meaning[:, None]) & (views.meaning >= 0)[:, None]
         logs = {"neighbour_purity": _share(same, shift.found)}
         if neighbours > 1:
             logs["other_purity"] = _share(same[:, 1:], shift.found[:, 1:])

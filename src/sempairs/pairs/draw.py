@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sempairs.pairs.index import Int, runs
+from sempairs.pairs.index import Int, Whole, runs, small_int
 
 
 class Draws(Protocol):
@@ -28,32 +28,46 @@ class GroupDraws:
     """
 
     def __init__(self, group: Int, block: Int, picture: Int) -> None:
-        member = np.flatnonzero(group >= 0)
+        most = max(len(group), int(group.max(initial=0)), int(block.max(initial=0)))
+        small = small_int(most)
+        member = np.flatnonzero(group >= 0).astype(small)
         # A picture is known by its first item within the group: images outside must not change the order.
         alike = member[np.lexsort((picture[member], group[member]))]
-        known = np.full(len(group), -1, dtype=np.int64)
+        known = np.full(len(group), -1, dtype=small)
         known[alike] = alike[runs(group[alike], picture[alike])[0]]
-        if block is picture:
+        own_block = block is picture
+        if own_block:
             block = known
         order = member[np.lexsort((known[member], block[member], group[member]))]
-        g, b, p = group[order], block[order], known[order]
+        del alike, member
+        g, b, p = group[order].astype(small), block[order].astype(small), known[order]
+        del known
         self._order = order
-        self._place = np.full(len(group), -1, dtype=np.int64)
+        self._place = np.full(len(group), -1, dtype=small)
         self._place[order] = np.arange(len(order))
-        self._group, sizes = runs(g)
-        self._block, self._block_size = runs(g, b)
+        self._group, sizes = (of.astype(small) for of in runs(g))
+        self._block, self._block_size = (of.astype(small) for of in runs(g, b))
+        valid = sizes - self._block_size
+        # Copies of a picture lie in its own block, if the block is the picture.
+        self._elsewhere: Int | None = None if own_block else self._find_copies(g, b, p, small)
+        self.count = np.zeros(len(group), dtype=small)
+        self.count[order] = valid if self._elsewhere is None else valid - self._elsewhere
+
+    def _find_copies(self, g: Int, b: Int, p: Int, small: Whole) -> Int | None:
+        """How many copies of each image, in sorted order, lie in other blocks; None where none does."""
         # Positions sorted by group and picture. Those of one picture ascend, so the part that lies in the
         # anchor's own block, which is left out anyway, is one stretch of them.
-        self._same = np.lexsort((p, g))
-        stretch = np.empty(len(order), dtype=np.int64)
-        stretch[self._same] = np.arange(len(order))
-        start, length = runs(g[self._same], p[self._same])
-        self._first, own_first = start[stretch], stretch[runs(g, b, p)[0]]
-        self._own_size = runs(g, b, p)[1]
-        self._own = own_first - self._first
-        self._elsewhere = length[stretch] - self._own_size
-        self.count = np.zeros(len(group), dtype=np.int64)
-        self.count[order] = sizes - self._block_size - self._elsewhere
+        same = np.lexsort((p, g)).astype(small)
+        stretch = np.empty(len(same), dtype=small)
+        stretch[same] = np.arange(len(same))
+        own_start, own_size = (of.astype(small) for of in runs(g, b, p))
+        start, length = (of.astype(small) for of in runs(g[same], p[same]))
+        elsewhere: Int = length[stretch] - own_size
+        if not elsewhere.any():
+            return None
+        self._same, self._first, self._own_size = same, start[stretch], own_size
+        self._own = stretch[own_start] - self._first
+        return elsewhere
 
     def pick(self, items: Int, k: Int) -> Int:
         at = self._place[items]
@@ -61,8 +75,7 @@ class GroupDraws:
         # `place` counts within the group without the anchor's block; step over the block.
         block = self._block[at] - self._group[at]
         place += np.where(place >= block, self._block_size[at], 0)
-        found: Int = self._order[self._group[at] + place]
-        return found
+        return self._order[self._group[at] + place].astype(np.int64)
 
     def _before(self, at: Int, k: Int) -> Int:
         """How many copies of the anchor's picture, in other blocks, lie before its k-th valid partner.
@@ -70,9 +83,9 @@ class GroupDraws:
         Copy t at place e[t] lies before it if and only if e[t] - t <= k; e[t] - t never falls, so bisect.
         """
         low = np.zeros(len(at), dtype=np.int64)
-        some = np.flatnonzero(self._elsewhere[at] > 0)
-        if not len(some):
+        if self._elsewhere is None:
             return low
+        some = np.flatnonzero(self._elsewhere[at] > 0)
         at, k = at[some], k[some]
         lo, hi = np.zeros(len(at), dtype=np.int64), self._elsewhere[at].copy()
         while (lo < hi).any():

@@ -5,18 +5,22 @@ All of pair building happens in this order, so nothing depends on the order in w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sempairs.catalog.copies import components, repeated
 from sempairs.catalog.table import Catalog
 
+__all__ = ["ImageIndex", "Int", "Labels", "Mask", "Whole", "components", "runs", "small_int"]
+
 Int = NDArray[np.int64]
+Whole = type[np.int64]
 Mask = NDArray[np.bool_]
 
 
@@ -52,15 +56,17 @@ class Labels:
         new = [rename(name) for name in self.names]
         names = tuple(sorted({name for name in new if name is not None}))
         place = {name: code for code, name in enumerate(names)}
-        table = np.array([place[name] if name is not None else -1 for name in new] + [-1], dtype=np.int64)
+        kind = self.codes.dtype
+        table = np.array([place[name] if name is not None else -1 for name in new] + [-1], dtype=kind)
         return Labels(table[self.codes], names)
 
     def otherwise(self, other: Labels) -> Labels:
         """These labels, and those of `other` where these have none."""
         names = tuple(sorted({*self.names, *other.names}))
         place = {name: code for code, name in enumerate(names)}
-        ours, theirs = (np.array([place[n] for n in part.names] + [-1]) for part in (self, other))
-        return Labels(np.where(self.known, ours[self.codes], theirs[other.codes]).astype(np.int64), names)
+        kind = small_int(8 * len(names))
+        ours, theirs = (np.array([place[n] for n in part.names] + [-1], kind) for part in (self, other))
+        return Labels(np.where(self.known, ours[self.codes], theirs[other.codes]), names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +83,17 @@ class ImageIndex:
     @cached_property
     def rows(self) -> Int:
         """The catalogue row of each item, (n,)."""
-        order = pc.sort_indices(self.catalog.table.column("image_id"))
-        return np.asarray(order.to_numpy()).astype(np.int64)
+        return self.catalog.order()
 
     @cached_property
     def ids(self) -> list[str]:
         """The image id of each item."""
-        column = self.catalog.table.column("image_id").take(pa.array(self.rows))
-        found: list[str] = column.to_pylist()
-        return found
+        return [text for piece in self.id_pieces() for text in piece.to_pylist()]
+
+    def id_pieces(self, items: Int | None = None) -> Iterator[pa.Array]:
+        """The ids of all items, or of some, as Arrow has them, a part at a time: a list of a million takes a
+        hundred megabytes."""
+        return self.catalog.pieces("image_id", self.rows if items is None else self.rows[items])
 
     def items_of(self, rows: Int) -> Int:
         """The items that lie in the given catalogue rows."""
@@ -101,16 +109,14 @@ class ImageIndex:
 
     def labels(self, column: str) -> Labels:
         """The values of a column (of any type, read as text) as labels of the items."""
-        values = self.catalog.table.column(column)
-        if not pa.types.is_string(values.type):
-            values = values.cast(pa.string())
-        encoded = values.combine_chunks().dictionary_encode()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.combine_chunks()
-        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-        names: list[str] = encoded.dictionary.to_pylist()
+        if pa.types.is_string(self.catalog.base.column(column).type):
+            codes, names = self.catalog.coded(column)
+        else:
+            values = self.catalog.array(column).cast(pa.string())
+            codes, names = Catalog(pa.table({column: values})).coded(column)
         order = sorted(range(len(names)), key=names.__getitem__)
-        rank = np.full(len(names) + 1, -1, dtype=np.int64)
+        # Room for what is counted with them: group and split as one number.
+        rank = np.full(len(names) + 1, -1, dtype=small_int(8 * len(names)))
         rank[order] = np.arange(len(names))
         return Labels(rank[codes][self.rows], tuple(names[i] for i in order))
 
@@ -124,31 +130,16 @@ class ImageIndex:
         """A number for each item, equal where two images are the same picture: by pixels or by file."""
         if self.known_picture is not None:
             return self.known_picture
-        return components(len(self), self.labels("file_hash").codes, self.labels("pixel_hash").codes)
+        found = components(
+            len(self), *(repeated(self.catalog, name, self.rows) for name in ("file_hash", "pixel_hash"))
+        )
+        return found.astype(small_int(len(self)))
 
 
-def components(n: int, *codes: Int, edges: Sequence[tuple[Int, Int]] = ()) -> Int:
-    """For each of n items the smallest item it is linked with, (n,), links being followed as far as they go.
-
-    Items are linked where they have the same code >= 0 in one of `codes`, or by an edge.
-    """
-    left, right, nodes = [a for a, _ in edges], [b for _, b in edges], n
-    for code in codes:
-        known = np.flatnonzero(code >= 0)
-        if len(known):
-            left.append(known)
-            right.append(nodes + code[known])
-            nodes += int(code.max()) + 1
-    if not left:
-        return np.arange(n)
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ends = (np.concatenate(left), np.concatenate(right))
-    graph = coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(nodes, nodes))
-    label = connected_components(graph, directed=False)[1][:n]
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    return np.asarray(first[inverse], dtype=np.int64)
+def small_int(most: int) -> Whole:
+    """The type of whole numbers up to `most`: half the bytes of `Int` where that is enough, for what is kept
+    of millions of images. As far as types are checked it is the same."""
+    return cast(Whole, np.int32 if most < 2**31 else np.int64)
 
 
 def runs(*keys: Int) -> tuple[Int, Int]:

@@ -16,13 +16,13 @@ import numpy as np
 from sempairs import keyed
 from sempairs.catalog.table import Catalog
 from sempairs.files import stable_hash
+from sempairs.pairs import fingerprint
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.index import ImageIndex, Int
-from sempairs.pairs.manifest import rows_hash
 from sempairs.pairs.select import Selection, select
-from sempairs.pairs.table import PairSet
 
 STREAM = "pairing"
+_PIECE = 1 << 14  # pairs drawn at once
 PARTNER, MIX, SIDE = range(3)
 
 
@@ -76,39 +76,46 @@ class PairPlan:
         chosen, draws = self.selection, self.selection.draws
         assert draws is not None
         partner = chosen.partner.copy()
-        free = np.flatnonzero(partner < 0)
-        anchor = chosen.anchor[free]
-        seed, high = self.draw_seed, draws.count[anchor]
-        k = keyed.integers(seed, STREAM, epoch=e, occurrence=free, slot=PARTNER, high=high)
-        partner[free] = draws.pick(anchor, k)
-        if chosen.config.mixed is not None:
-            draw = keyed.uniform(seed, STREAM, epoch=e, occurrence=free, slot=MIX)[:, 0]
-            partner[free] = np.where(draw < chosen.config.mixed, partner[free], anchor)
+        for start in range(0, len(partner), _PIECE):
+            free = start + np.flatnonzero(partner[start : start + _PIECE] < 0)
+            anchor = chosen.anchor[free]
+            seed, high = self.draw_seed, draws.count[anchor]
+            k = keyed.integers(seed, STREAM, epoch=e, occurrence=free, slot=PARTNER, high=high)
+            partner[free] = draws.pick(anchor, k)
+            if chosen.config.mixed is not None:
+                draw = keyed.uniform(seed, STREAM, epoch=e, occurrence=free, slot=MIX)[:, 0]
+                partner[free] = np.where(draw < chosen.config.mixed, partner[free], anchor)
         return partner
 
     @cached_property
     def manifest_hash(self) -> str:
         """The hash of this arm's pairs (or pool), as in a saved `PairSet`."""
-        return PairSet.of(self.selection, self.config.arm).manifest_hash
+        return fingerprint.manifest_hash(self.selection, self.config.arm)
 
     @cached_property
     def semantic_hash(self) -> str:
         """The manifest hash of the semantic set this arm derives from: equal in all arms of one set."""
-        return PairSet.of(self.selection, "semantic").manifest_hash
+        if self.config.arm == "semantic":
+            return self.manifest_hash
+        return fingerprint.manifest_hash(self.selection, "semantic")
 
     @cached_property
     def anchor_hash(self) -> str:
         """A hash of the ids of the anchors of two epochs, in whatever order."""
-        ids = self.selection.index.ids
         items = [self.selection.anchor, self.selection.anchor]
         if self.config.arm == "image_matched":
             items[1] = self.selection.true_partner
-        return rows_hash({"anchors": 1}, ([ids[i]] for i in np.concatenate(items)))
+        ids, both = fingerprint.Ids(self.selection.index), np.concatenate(items)
+        both.sort()
+        return fingerprint.coded_hash({"anchors": 1}, (both, ids))
 
     def class_histogram(self) -> dict[str, int]:
         """How many pairs an epoch has of each class, the same in every arm: the finest category that both
         images of the semantic pair share, or the concept where no category is known, or ""."""
-        return dict(sorted(Counter(name or "" for name in self.selection.category.texts()).items()))
+        category = self.selection.category
+        found = Counter(category.counts())
+        found[""] += int((~category.known).sum())
+        return {name: count for name, count in sorted(found.items()) if count}
 
     @cached_property
     def class_histogram_hash(self) -> str:
@@ -125,6 +132,12 @@ def plan_pairs(catalog: Catalog, config: PairsConfig, *, draw_seed: int = 0) -> 
     selection = select(index, config)
     # A pool from a folder has an index of its own images only.
     rows = index.rows if selection.index is index else catalog.rows_of(selection.index.ids)
-    meaning = np.unique(selection.meaning.codes, return_inverse=True)[1].astype(np.int64)
+    meaning = _numbered(selection.meaning.codes)
     images = np.sort(rows[selection.shown(config.arm)])
     return PairPlan(catalog, config, draw_seed, meaning, images, selection, rows)
+
+
+def _numbered(codes: Int) -> Int:
+    """The codes (N,), each at least -1, as numbers from 0 without gaps, in the same order."""
+    present = np.bincount(codes + 1, minlength=1) > 0
+    return np.asarray((np.cumsum(present) - 1)[codes + 1], dtype=np.int64)

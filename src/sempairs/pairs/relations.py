@@ -69,8 +69,8 @@ def cross_domain(index: ImageIndex, config: PairsConfig) -> Rule:
     """The same concept, or category, in another domain: any column says which."""
     meaning = shared_column(index, config)
     column = config.domain_column
-    if column not in index.catalog.table.column_names:
-        raise unknown("pairs.domain_column", column, index.catalog.table.column_names)
+    if column not in index.catalog.names:
+        raise unknown("pairs.domain_column", column, index.catalog.names)
     if column == meaning:
         raise UserError("pairs.domain_column", "must differ from what the images share", column)
     shared = _needed(index, meaning, config)
@@ -144,7 +144,7 @@ def _needed(index: ImageIndex, column: str, config: PairsConfig) -> Labels:
     try:
         labels = index.labels(column)
     except pa.ArrowException:
-        kind = str(index.catalog.table.schema.field(column).type)
+        kind = str(index.catalog.base.schema.field(column).type)
         raise UserError(f"catalog.{column}", "must hold texts or numbers to pair images by", kind) from None
     if not labels.known.any():
         raise UserError(

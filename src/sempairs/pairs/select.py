@@ -96,8 +96,8 @@ def compose(
 ) -> Selection:
     """The selection of given pairs, sorted by anchor and partner, once the modifiers have been at them."""
     if score is None:
-        score = np.full(len(anchor), np.nan)
-    codes, names = relation or (np.zeros(len(anchor), dtype=np.int64), (relation_name(config),))
+        score = np.broadcast_to(np.nan, len(anchor))
+    codes, names = relation or (np.broadcast_to(np.int64(0), len(anchor)), (relation_name(config),))
     names = (*names, AUGMENTED, CORRUPTED)
     true_partner = partner
     meaning = everyone(index, rule.meaning, edges or (anchor, partner))
@@ -120,7 +120,7 @@ def compose(
 def _disjoint(
     index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block: Int, *, images_each: int = 1
 ) -> tuple[Int, Int]:
-    key = keyed.text_key(config.seed, STREAM, index.ids)
+    key = keyed.text_keys(config.seed, STREAM, index.id_pieces())
     anchor, partner = disjoint_pairs(group, block, index.picture, key, seed=config.seed)
     if not len(anchor):
         raise _no_pair(index, config, rule)
@@ -142,13 +142,13 @@ def _pool(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block:
     anchor = np.flatnonzero(draws.count > 0)
     if not len(anchor):
         raise _no_pair(index, config, rule)
-    return compose(index, config, rule, anchor, np.full(len(anchor), -1), draws=draws)
+    return compose(index, config, rule, anchor, np.broadcast_to(np.int64(-1), len(anchor)), draws=draws)
 
 
 def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int) -> Int:
     """Images within the limits, one meaning after another: each has as many partners as in the full pool."""
     images = np.flatnonzero(group >= 0)
-    key = keyed.text_key(config.seed, STREAM, [index.ids[item] for item in images])
+    key = keyed.text_keys(config.seed, STREAM, index.id_pieces(images))
     _, place = np.unique(group[images], return_inverse=True)
     first = np.full(place.max(initial=-1) + 1, np.iinfo(np.uint64).max)
     np.minimum.at(first, place, key)

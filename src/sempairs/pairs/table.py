@@ -88,6 +88,9 @@ class PairSet:
             anchor = partner = selection.shown(arm) if arm == "image_matched" else selection.anchor
             relation, names = np.zeros(len(anchor), dtype=np.int64), (AUGMENTED,)
             score = np.full(len(anchor), np.nan)
+        # Arrow does not take arrays that repeat one value.
+        partner, relation = np.ascontiguousarray(partner), np.ascontiguousarray(relation)
+        score = np.ascontiguousarray(score)
         index = selection.index
         ids = pa.array(index.ids, type=pa.string())
         columns = [
@@ -155,12 +158,7 @@ class PairSet:
         config = self.config
         if config.mode == "fixed" or config.arm != "semantic":
             return pair_hash(ids, partners, self.relation)
-        header: dict[str, Any] = {
-            "redrawn": config.relation,
-            "depth": config.depth if config.relation == "sibling" else None,
-            "mixed": config.mixed,
-            "corrupted": config.corrupted and [config.corrupted, config.seed],
-        }
+        header = redrawn_header(config)
         if None not in partners and CORRUPTED not in self.relation:
             return rows_hash(header, pair_rows(ids, partners, self.relation))
         rule = rule_of(self.index, config)
@@ -291,6 +289,16 @@ def save_with_baselines(folder: str | Path, catalog: Catalog, config: PairsConfi
                 (temporary / arm).mkdir()
                 PairSet.of(selection, arm, *facts).write(temporary / arm)
     return pairs
+
+
+def redrawn_header(config: PairsConfig) -> dict[str, Any]:
+    """What the manifest hash of a redrawn set covers beside its rows."""
+    return {
+        "redrawn": config.relation,
+        "depth": config.depth if config.relation == "sibling" else None,
+        "mixed": config.mixed,
+        "corrupted": config.corrupted and [config.corrupted, config.seed],
+    }
 
 
 def _constant(text: str, n: int) -> pa.DictionaryArray:

@@ -9,7 +9,8 @@ pairs dropped.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,10 @@ from sempairs.catalog.sources import Source, open_source
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
-from sempairs.training.recipe import PretrainRecipe
-from sempairs.views.store import PixelStore, rows_hash
+from sempairs.training.recipe import DataConfig, PretrainRecipe
+from sempairs.views.maker import ViewMaker
+from sempairs.views.photos import FileStore
+from sempairs.views.store import ImageStore, PixelStore, rows_hash
 
 Rows = NDArray[np.int64]
 
@@ -48,10 +51,15 @@ class TrainingData:
     catalog: Catalog
     n_train: int
     plan: PairPlan
-    store: PixelStore
+    store: ImageStore
     source: str
     unreadable: int
     split_seed: int
+
+    @property
+    def pixels(self) -> str:
+        """Where the pixels are kept, as `data.store` names it: memory or files."""
+        return "memory" if isinstance(self.store, PixelStore) else "files"
 
     @property
     def train_rows(self) -> Rows:
@@ -63,16 +71,16 @@ class TrainingData:
 
 
 def load_data(recipe: PretrainRecipe, *, pixel_cache: Path | None = None) -> TrainingData:
-    """Scans the source, plans the pairs and reads the pixels.
+    """Scans the source, plans the pairs and reads the pixels, unless these stay in their files.
 
-    pixel_cache: a folder in which stores are kept and shared between runs over the same images.
+    pixel_cache: a folder in which stores of pixels are kept and shared between runs over the same images.
     Raises: UserError for a source, column or value that is not there, and for a split without images.
     """
     source = open_source(recipe.data.source)
     scan = source.scan()
     catalog, n_train = select_rows(recipe, scan.catalog)
     plan = plan_pairs(catalog.select(np.arange(n_train)), recipe.pairs, draw_seed=recipe.seed)
-    store = _pixels(source, catalog, recipe.data.store_size, pixel_cache)
+    store = open_store(recipe.data, source, catalog, pixel_cache)
     return TrainingData(
         catalog, n_train, plan, store, source.spec, len(scan.problems), recipe.data.split_seed
     )
@@ -84,18 +92,21 @@ def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]
     catalog = label(catalog, data)
     keep = np.ones(len(catalog), dtype=bool)
     for column, allowed in data.where.items():
-        if column not in catalog.table.column_names:
-            raise unknown("data.where", column, catalog.table.column_names)
-        keep &= np.array([value in allowed for value in catalog.column(column)], dtype=bool)
+        if column not in catalog.names:
+            raise unknown("data.where", column, catalog.names)
+        codes, values = catalog.coded(column)
+        keep &= np.array([value in allowed for value in [*values, None]], dtype=bool)[codes]
     if not keep.any():
         raise UserError("data.where", "must leave some images", dict(data.where), "loosen the filter")
-    catalog = catalog.select(keep)
-    split = catalog.column("split")
-    train = np.flatnonzero(split == data.split)
-    if not len(train):
-        present = sorted({str(name) for name in split if name is not None})
-        raise unknown("data.split", data.split, present)
-    validation = np.flatnonzero(split == recipe.monitor.split)
+    if not keep.all():
+        catalog = catalog.select(keep)
+    codes, splits = catalog.coded("split")
+    if data.split not in splits:
+        raise unknown("data.split", data.split, sorted(splits))
+    train, validation = (
+        np.flatnonzero(codes == (splits.index(name) if name in splits else len(splits)))
+        for name in (data.split, recipe.monitor.split)
+    )
     if recipe.monitor.split == data.split:
         raise UserError("monitor.split", "must differ from data.split", data.split)
     return catalog.select(np.concatenate([train, validation])), len(train)
@@ -113,7 +124,8 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of steps `start` to `stop` - 1, a pure function of the arguments.
 
-    batch_size: over all `world` processes; this one, `rank`, gets every world-th pair.
+    batch_size: over all `world` processes; this one, `rank`, gets the rank-th piece, so that rows gathered in
+    order of rank stand as in one process, and queues of them hold the same.
     """
     assert batch_size % world == 0
     assert 0 <= rank < world
@@ -122,9 +134,11 @@ def batches(
     for step in range(start, stop):
         if step // per_epoch != epoch or pairs is None:
             epoch = step // per_epoch
+            pairs, order = None, order[:0].copy()  # let go of the last epoch before the next is drawn
             pairs, order = plan.epoch(epoch), keyed.permutation(seed, "order", epoch=epoch, n=plan.n)
-        first = step % per_epoch * batch_size
-        yield _batch(plan, pairs, epoch, order[first : first + batch_size][rank::world])
+        share = batch_size // world
+        first = step % per_epoch * batch_size + rank * share
+        yield _batch(plan, pairs, epoch, order[first : first + share])
 
 
 def _batch(plan: PairPlan, pairs: EpochPairs, epoch: int, chosen: Rows) -> Batch:
@@ -132,20 +146,37 @@ def _batch(plan: PairPlan, pairs: EpochPairs, epoch: int, chosen: Rows) -> Batch
     return Batch(epoch, pairs.anchor[chosen], pairs.partner[chosen], occurrence, plan.meaning[occurrence])
 
 
-def near(store: PixelStore, device: torch.device) -> PixelStore:
-    """The store in the device's own memory, where it leaves at least half of what is free there."""
-    if device.type != "cuda":
-        return store
-    free, _ = torch.cuda.mem_get_info(device)
-    return store.resident(device) if store.pixels.nbytes <= free // 2 else store
+def read_ahead(batches: Iterable[Batch], maker: ViewMaker) -> Iterator[Batch]:
+    """The same batches; while one is worked on, the pixels of the next are read in the background."""
+    waiting: deque[Batch] = deque()
+    for batch in batches:
+        maker.prefetch(batch.anchor, batch.partner)
+        waiting.append(batch)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
-def _pixels(source: Source, catalog: Catalog, size: int, cache: Path | None) -> PixelStore:
+def open_store(data: DataConfig, source: Source, catalog: Catalog, cache: Path | None = None) -> ImageStore:
+    """The pixels of a catalogue, where `data.store` wants them; auto: in memory up to `data.memory` GiB (of
+    three channels), which follows from recipe and catalogue whatever the machine."""
+    size = data.store_size
+    fits = len(catalog) * 3 * size * size <= data.memory * 2**30
+    if data.store == "files" or (data.store == "auto" and not fits):
+        return FileStore(source, catalog, size)
     if cache is None:
         return PixelStore.build(source, catalog, size)
     path = cache / f"pixels-{rows_hash(catalog)[:32]}-{size}"
     with _turn(cache / f".{path.name}.lock"):
         return PixelStore.open_or_build(source, catalog, size, path)
+
+
+def near(store: ImageStore, device: torch.device) -> ImageStore:
+    """The store in the device's own memory, where it leaves at least half of what is free there."""
+    if device.type != "cuda" or not isinstance(store, PixelStore):
+        return store
+    free, _ = torch.cuda.mem_get_info(device)
+    return store.resident(device) if store.pixels.nbytes <= free // 2 else store
 
 
 @contextmanager

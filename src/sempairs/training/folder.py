@@ -29,7 +29,7 @@ BOARD = "tensorboard"
 # is missing, no run of ours has begun.
 OURS = (
     RESOLVED, ENVIRONMENT, PROVENANCE, EXPOSURE, METRICS, CHECKPOINTS, FINISHED, FAILURE, DIFFERENCE,
-    BOARD, "encoder.json", "encoder.safetensors", RECIPE,
+    BOARD, "train.csv", "probe.csv", "encoder.json", "encoder.safetensors", RECIPE,
 )  # fmt: skip
 
 

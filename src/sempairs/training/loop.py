@@ -11,16 +11,25 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from inspect import signature
+from threading import Event
 from time import perf_counter
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sempairs.errors import UserError
 from sempairs.methods import Method, StepOutput
+from sempairs.training import processes
+from sempairs.training.batch_norm import synchronise
+from sempairs.training.cached import micro_batches
+from sempairs.training.compiled import compile_networks
 from sempairs.training.data import Batch
+from sempairs.training.draws import step_draws
 from sempairs.training.optimisers import build_optimiser, optimiser_state, restore_optimiser, set_rates
 from sempairs.training.recipe import PretrainRecipe, SpeedConfig
 from sempairs.training.schedules import warm_up_cosine
@@ -31,25 +40,48 @@ Log = dict[str, float]
 
 
 def make_fabric(speed: SpeedConfig) -> Any:
-    """The engine for this machine. Raises: UserError for a device that is not there, or several processes."""
+    """The engine for this machine; the processes of one launch, joined.
+
+    Raises: UserError for a device that is not there, and for processes that nothing known has started.
+    """
+    launch = processes.launch()
     cuda = torch.cuda.is_available()
     if speed.device == "cuda" and not cuda:
         raise UserError("speed.device", "must be a device of this machine", "cuda", "use cpu or auto")
-    # Negatives and batch statistics would silently stay on each process: better to say so than to train that.
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        remedy = "start it without torchrun"
-        raise UserError("pretraining", "runs in one process", os.environ["WORLD_SIZE"], remedy)
     # Its notes on precision and devices repeat what the recipe says.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     accelerator = "cuda" if cuda and speed.device != "cpu" else "cpu"
-    return Fabric(accelerator=accelerator, devices=1, precision=speed.precision)
+    if launch.rank > 0:
+        os.environ["SEMPAIRS_QUIET"] = "1"  # one progress bar is enough
+    if launch.processes == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=speed.precision)
+    if accelerator == "cuda" and torch.cuda.device_count() < launch.per_node:
+        rule = f"needs a GPU for each of the {launch.per_node} processes of a machine"
+        raise UserError("speed.device", rule, torch.cuda.device_count(), "start fewer, or use cpu")
+    # Buffers are the same everywhere by construction: statistics, queues and centres are of the whole batch.
+    accepted = signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in accepted else "broadcast_buffers"
+    strategy = DDPStrategy(**{buffers: False})
+    fabric = Fabric(
+        accelerator=accelerator, devices=launch.per_node, num_nodes=launch.nodes, strategy=strategy,
+        precision=speed.precision,
+    )  # fmt: skip
+    fabric.launch()
+    return fabric
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss of a step, or its gradient, is NaN or infinite; the weights are still those it came from."""
+    """The loss of a step, or its gradient, is NaN or infinite; the weights are still those it came from.
 
-    def __init__(self, step: int, batch: Batch, views: Views, what: str, value: float) -> None:
+    batch, views: the whole batch, of all processes. suspects: its rows where it may have happened, those of
+    the processes whose own loss is not finite, or all.
+    """
+
+    def __init__(
+        self, step: int, batch: Batch, views: Views, what: str, value: float, suspects: range | list[int]
+    ) -> None:
         self.step, self.batch, self.views, self.what, self.value = step, batch, views, what, value
+        self.suspects = suspects
         super().__init__(f"{what} {value} at step {step}")
 
 
@@ -61,10 +93,15 @@ class _Tensors(nn.Module):
         self.method = method
 
     def forward(
-        self, pixels: tuple[Tensor, ...], roles: tuple[tuple[Any, Any], ...], pair_id: Tensor, meaning: Tensor
+        self,
+        pixels: tuple[Tensor, ...],
+        roles: tuple[tuple[Any, Any], ...],
+        pair_id: Tensor,
+        meaning: Tensor,
+        distinct: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         crops = tuple(Crop(x, member, kind) for x, (member, kind) in zip(pixels, roles, strict=True))
-        out: StepOutput = self.method(Views(crops, pair_id, meaning))
+        out: StepOutput = self.method(Views(crops, pair_id, meaning, distinct))
         return out.loss, dict(out.logs), out.embeddings
 
 
@@ -79,10 +116,17 @@ class Trainer:
         self.layout = torch.channels_last if recipe.speed.channels_last else torch.contiguous_format
         self.final = recipe.schedule.final
         self.peak = recipe.optimiser.peak_lr(recipe.batch_size)
+        self._reached = False  # that every parameter gets a gradient was seen
+        self.stop = Event()  # asked of this process
+        self.stopping = False  # agreed on by all: none takes another step
+        if processes.count() > 1:
+            synchronise(method, fabric.device)
         method.to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
         if recipe.speed.compile:
-            method.encoder.compile()
-        self.optimiser = build_optimiser(recipe.optimiser, method, batch_size=recipe.batch_size)
+            compile_networks(method, fabric.device)
+        self.optimiser = build_optimiser(
+            recipe.optimiser, method, batch_size=recipe.batch_size, fused=recipe.speed.fused
+        )
         self._module, self._optimiser = fabric.setup(_Tensors(method), self.optimiser)
 
     def step(self, step: int, batch: Batch, views: Views) -> tuple[Log, Tensor]:
@@ -94,24 +138,50 @@ class Trainer:
         self.method.before_step(step / self.total)
         pixels = tuple(crop.pixels.contiguous(memory_format=self.layout) for crop in views.crops)
         roles = tuple((crop.member, crop.kind) for crop in views.crops)
-        loss, logs, embeddings = self._module(pixels, roles, views.pair_id, views.meaning)
-        scalars = {"loss": loss.detach(), **logs}
-        # One look at the device for all of them.
-        values = torch.stack([value.float().reshape(()) for value in scalars.values()]).tolist()
-        numbers: Log = dict(zip(scalars, values, strict=True))
+        with (
+            step_draws(self.recipe.seed, step, processes.rank(), self.fabric.device),
+            micro_batches(self.method, self.recipe.micro_batch, len(views)),
+        ):
+            loss, logs, embeddings = self._module(pixels, roles, views.pair_id, views.meaning, views.distinct)
+        numbers, own_losses = self._look({"loss": loss.detach(), **logs})
         if not math.isfinite(numbers["loss"]):
-            raise NonFiniteLossError(step, batch, views, "loss", numbers["loss"])
+            raise _failure(step, batch, views, "loss", numbers["loss"], own_losses)
         self._optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
+        self._check_reached()
         numbers["gradient_norm"] = self._clip()
         if not math.isfinite(numbers["gradient_norm"]):
-            raise NonFiniteLossError(step, batch, views, "gradient norm", numbers["gradient_norm"])
+            raise _failure(step, batch, views, "gradient norm", numbers["gradient_norm"], own_losses)
         factor = warm_up_cosine(step, total=self.total, warm_up=self.warm_up, final=self.final)
         set_rates(self.optimiser, peak=self.peak, factor=factor)
         numbers["lr"] = self.peak * factor
         self._optimiser.step()
         self.method.after_step(step / self.total)
         return numbers, embeddings
+
+    def _look(self, scalars: dict[str, Tensor]) -> tuple[Log, list[float]]:
+        """The means of scalars over processes, and the first of them in each; also settles who stops.
+
+        One look at the device for all of them, and one message between processes.
+        """
+        asked = self.stop.is_set()
+        values = [value.float().reshape(()) for value in scalars.values()]
+        values.append(values[0].new_full((), float(asked)))
+        every = processes.rows_of_all(torch.stack(values))
+        self.stopping = any(row[-1] for row in every)
+        columns = list(zip(*every, strict=True))[:-1]
+        numbers = {name: sum(column) / len(column) for name, column in zip(scalars, columns, strict=True)}
+        return numbers, list(columns[0])
+
+    def _check_reached(self) -> None:
+        """Data-parallel training averages gradients only if every parameter has one."""
+        if self._reached or processes.count() == 1:
+            return
+        lost = [n for n, p in self.method.named_parameters() if p.requires_grad and p.grad is None]
+        if lost:
+            rule = f"has parameters that the loss does not reach, such as {lost[0]}"
+            raise UserError("encoder.arch", rule, remedy="train it in one process")
+        self._reached = True
 
     def _clip(self) -> float:
         """The norm of all gradients together, before they are scaled down to the recipe's bound, if any."""
@@ -137,6 +207,16 @@ class Trainer:
 
         self.method.load_state_dict(part("method/"))
         restore_optimiser(self.optimiser, self.method, part("optimiser/"))
+
+
+def _failure(
+    step: int, batch: Batch, views: Views, what: str, value: float, own_losses: list[float]
+) -> NonFiniteLossError:
+    """The error with the whole batch in it. Collective."""
+    share, everyone = len(batch.anchor), range(len(batch.anchor) * len(own_losses))
+    suspects = [row for row in everyone if not math.isfinite(own_losses[row // share])]
+    batch, views = processes.whole_batch(batch, views)
+    return NonFiniteLossError(step, batch, views, what, value, suspects or everyone)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from sempairs import keyed
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import Encoder, embed
 from sempairs.errors import UserError
+from sempairs.methods.multicrop import code_warning
 from sempairs.metrics import feature_std, knn_accuracy, rankme
 from sempairs.training.data import Rows, TrainingData
 from sempairs.training.recipe import MonitorConfig, SpeedConfig
@@ -114,10 +115,11 @@ class Monitor:
 
 
 def projection_warning(means: Mapping[str, float]) -> str | None:
-    """What to tell the user about the projections, of the methods that measure them (`methods.health`)."""
+    """What to tell the user about projections or codes, of the methods that measure them (`methods.health`,
+    `methods.multicrop`)."""
     rank = means.get("projection_rank", math.inf)
     if rank >= LEAST_PROJECTION_RANK:
-        return None
+        return code_warning(means)
     return (
         f"the projections are collapsing: they vary in {rank:.1f} directions (warned of below "
         f"{LEAST_PROJECTION_RANK:g}); lower the learning rate, or look at the method's loss terms"
@@ -131,15 +133,16 @@ def relative_std(features: NDArray[np.float32]) -> float:
 
 def _labels(catalog: Catalog, column: str) -> NDArray[np.int64]:
     """A number for each value of a column, -1 for null; all -1 where the catalogue has no such column."""
-    if column not in catalog.table.column_names:
+    if column not in catalog.names:
         return np.full(len(catalog), -1)
-    values = catalog.column(column)
-    number = {value: i for i, value in enumerate(sorted({v for v in values if v is not None}))}
-    return np.array([number.get(value, -1) for value in values], dtype=np.int64)
+    codes, values = catalog.coded(column)
+    number = {value: i for i, value in enumerate(sorted(values))}
+    numbers = np.array([*(number[value] for value in values), -1], dtype=np.int64)
+    return np.asarray(numbers[codes])
 
 
 def _sample(catalog: Catalog, rows: Rows, n: int, seed: int) -> Rows:
     if len(rows) <= n:
         return rows
-    ids = catalog.column("image_id")[rows].tolist()
-    return np.sort(rows[np.argsort(keyed.text_key(seed, "splits", ids), kind="stable")[:n]])
+    keys = keyed.text_keys(seed, "splits", catalog.pieces("image_id", rows))
+    return np.sort(rows[np.argsort(keys, kind="stable")[:n]])

@@ -1,4 +1,4 @@
-"""Optimisers: SGD and AdamW of torch (fused where the device has it), and LARS.
+"""Optimisers: SGD and AdamW of torch (fused), and LARS over lists of tensors; each with its slow twin.
 
 Biases and the parameters of normalisation layers are, by default, neither decayed nor (in LARS) rescaled.
 """
@@ -40,11 +40,14 @@ class LARS(Optimizer):
         weight_decay: float = 0.0,
         trust: float = 0.001,
         adapt: bool = True,
+        fused: bool = True,
     ) -> None:
+        """fused: all tensors of a group in a few operations; otherwise one tensor after the other."""
         defaults = {
             "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt,
         }  # fmt: skip
         super().__init__(params, defaults)
+        self.fused = fused
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -58,23 +61,40 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in moved:
+                if "momentum_buffer" not in self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            if self.fused and moved:
+                self._update_all(moved, group)
+            else:
+                for parameter in moved:
                     self._update(parameter, parameter.grad, group)
         return loss
+
+    def _update_all(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        updates = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+        if group["adapt"]:
+            weights = torch.stack(torch._foreach_norm(parameters))
+            norms = torch.stack(torch._foreach_norm(updates))
+            # On the device, without asking for the values: a look would stop the queue.
+            scales = torch.where((weights > 0) & (norms > 0), group["trust"] * weights / norms, 1.0)
+            torch._foreach_mul_(updates, scales.unbind())
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, updates)
+        torch._foreach_add_(parameters, buffers, alpha=-group["lr"])
 
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         update = gradient.add(parameter, alpha=group["weight_decay"])
         if group["adapt"]:
             weight_norm, update_norm = parameter.norm(), update.norm()
             both = (weight_norm > 0) & (update_norm > 0)
-            # On the device, without asking for the values: a look would stop the queue for every layer.
             update.mul_(torch.where(both, group["trust"] * weight_norm / update_norm, 1.0))
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        state["momentum_buffer"].mul_(group["momentum"]).add_(update)
-        parameter.add_(state["momentum_buffer"], alpha=-group["lr"])
+        buffer = self.state[parameter]["momentum_buffer"]
+        buffer.mul_(group["momentum"]).add_(update)
+        parameter.add_(buffer, alpha=-group["lr"])
 
 
 def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
@@ -88,8 +108,10 @@ def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
     return {name: kinds[name] for name, p in model.named_parameters() if p.requires_grad}
 
 
-def build_optimiser(config: OptimiserConfig, method: Method, *, batch_size: int) -> Optimizer:
-    """The optimiser of a recipe over a method's parameters.
+def build_optimiser(
+    config: OptimiserConfig, method: Method, *, batch_size: int, fused: bool = True
+) -> Optimizer:
+    """The optimiser of a recipe over a method's parameters. fused: in few operations instead of many.
 
     A group for each of the method's own rules, parted into decayed and excluded parameters; it carries the
     rule as `lr_scale` and `constant_lr`, which `set_rates` reads.
@@ -108,10 +130,12 @@ def build_optimiser(config: OptimiserConfig, method: Method, *, batch_size: int)
                 groups[-1]["adapt"] = False
     lr = config.peak_lr(batch_size)
     if config.name == "lars":
-        return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust)
+        return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust, fused=fused)
+    # torch takes either switch, never both.
+    how: dict[str, bool] = {"fused": True} if fused else {"foreach": False}
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
-    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, **how)
+    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, **how)
 
 
 def set_rates(optimiser: Optimizer, *, peak: float, factor: float) -> None:

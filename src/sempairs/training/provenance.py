@@ -9,12 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from sempairs.files import atomic_write, sha256_bytes
+from sempairs.training import processes
 from sempairs.training.data import TrainingData
 from sempairs.training.recipe import PretrainRecipe
 
@@ -25,7 +25,7 @@ EXPOSED = ("image_id", "file_hash", "pixel_hash", "split_group")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware, threads and the code's commit (null outside a checkout)."""
+    """Versions, hardware, threads, processes and the code's commit (null outside a checkout)."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": {
@@ -35,6 +35,7 @@ def environment(device: torch.device) -> dict[str, Any]:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
         "threads": torch.get_num_threads(),
+        "processes": processes.count(),
         "code": code_state(),
     }
 
@@ -80,10 +81,15 @@ def facts(
             # The encoder that mined the pairs is extra data, which a contrast has to declare.
             **({"mining": data.plan.selection.mining} if data.plan.selection.mining else {}),
         },
-        "data": {"catalog_hash": data.catalog.content_hash(), "training_images": data.n_train},
+        "data": {
+            "catalog_hash": data.catalog.content_hash(),
+            "training_images": data.n_train,
+            "pixels": data.pixels,
+        },
         "schedule": {"steps": steps, "steps_per_epoch": steps_per_epoch, "warm_up_steps": warm_up},
         "optimiser": {"peak_lr": recipe.optimiser.peak_lr(recipe.batch_size)},
         "images_shown": 2 * steps * recipe.batch_size,
+        "processes": processes.count(),
     }
 
 
@@ -100,9 +106,14 @@ def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
 
 def write_exposure(path: Path, data: TrainingData) -> None:
     """Ids and hashes of every image that pretraining can show: what no scored image may share."""
-    table = data.catalog.table.select(list(EXPOSED)).take(pa.array(np.asarray(data.plan.images)))
-    with atomic_write(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    columns = zip(*(data.catalog.pieces(name, data.plan.images) for name in EXPOSED), strict=True)
+    schema = pa.schema([data.catalog.base.schema.field(name) for name in EXPOSED])
+    with (
+        atomic_write(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer,
+    ):
+        for arrays in columns:
+            writer.write_table(pa.table(list(arrays), schema=schema))
 
 
 def _version(package: str) -> str | None:

@@ -24,8 +24,11 @@ class DataConfig(Labelling):
     split: str = "train"
     # Column -> values allowed; applied to training and validation images alike.
     where: dict[str, tuple[bool | int | str, ...]] = Field(default_factory=dict)
-    # Side in pixels at which images are kept in memory; crops are cut from these.
+    # Side in pixels at which images are kept or read; crops are cut from these.
     store_size: Annotated[int, Field(ge=8)] = 64
+    # In memory, or left in their files and decoded at every use; auto: in memory up to `memory` GiB.
+    store: Literal["auto", "memory", "files"] = "auto"
+    memory: Annotated[float, Field(gt=0)] = 8.0
 
 
 class OptimiserConfig(Config):
@@ -71,9 +74,13 @@ class SpeedConfig(Config):
     """How the arithmetic is done. Each of these may change results in the last digits; all are recorded."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    # 64-true is slow: for comparing what should be equal, such as one process and several.
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "bf16-mixed"
     channels_last: bool = True
+    # torch.compile, for every network of the method while it trains; the first step waits for it.
     compile: bool = False
+    # Updates of all weights in few operations instead of one at a time.
+    fused: bool = True
     threads: Annotated[int, Field(ge=1)] | None = None  # torch's own choice where null
 
 
@@ -91,6 +98,7 @@ class MonitorConfig(Config):
     # Collapse is announced below this share of 1/sqrt(width), the std of features that fill the sphere.
     collapse_below: Fraction = 0.05
     tensorboard: bool = True
+    csv: bool = True  # train.csv and probe.csv: the numbers of metrics.jsonl as tables
 
 
 class CheckpointConfig(Config):
@@ -117,6 +125,9 @@ class PretrainRecipe(Config):
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
     batch_size: Annotated[int, Field(ge=2)] = 256  # over all processes
+    # Pairs that a process passes through an encoder at once, with the gradients of the whole batch all the
+    # same (training/cached.py): for batches that do not fit in memory. null: all of them.
+    micro_batch: Annotated[int, Field(ge=2)] | None = None
     clip: Annotated[float, Field(gt=0)] | None = None  # norm of all gradients
     speed: SpeedConfig = SpeedConfig()
     monitor: MonitorConfig = MonitorConfig()

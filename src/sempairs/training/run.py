@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from time import perf_counter, time
+from time import monotonic, perf_counter, time
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -25,14 +26,24 @@ from sempairs.errors import UserError
 from sempairs.files import folder_lock, read_json, write_json
 from sempairs.methods import build_method
 from sempairs.progress import bar
-from sempairs.training import folder, provenance
-from sempairs.training.checkpoint import disk_full_is_told, find_checkpoint, save_checkpoint, write_state
-from sempairs.training.data import batches, load_data, near, steps_per_epoch
+from sempairs.training import folder, processes, provenance
+from sempairs.training.cached import micro_batch_note
+from sempairs.training.checkpoint import (
+    Found,
+    disk_full_is_told,
+    find_checkpoint,
+    save_checkpoint,
+)
+from sempairs.training.crops import check_crops
+from sempairs.training.data import batches, load_data, near, read_ahead, steps_per_epoch
+from sempairs.training.failure import keep_failure
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.trackers import Trackers
 from sempairs.views.maker import ViewMaker
+
+ECHO = 3.0  # seconds in which a second signal may be the first one's echo
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ def pretrain(
     the run is finished. pixel_cache: a folder where decoded pixels are kept for runs over the same images.
     Raises: UserError for whatever of recipe, data or folder does not hold, for a full disk and for a loss
     that is not finite; Interrupted on Ctrl-C, after saving.
+    Started by torchrun or srun, the processes train as one; the first alone writes into `out`. What is wrong
+    in one of them is raised in all, or ends them.
     """
     target = Path(out)
     if resume and (target / folder.RECIPE).exists() and folder.has_state(target):
@@ -84,20 +97,26 @@ def pretrain(
         if done is not None:
             return _summary(target, done, already_finished=True)
     folder.refuse_if_used(target, resume=resume)
-    # Everything that can be wrong with the recipe shows here, before the folder is touched.
-    with _threads(recipe.speed.threads):
-        run = _Run(recipe, target, pixel_cache)
-        with folder_lock(target), disk_full_is_told(target):
+    fabric = make_fabric(recipe.speed)
+    with _threads(recipe.speed.threads), ExitStack() as held:
+        # Everything that can be wrong with the recipe shows here, before the folder is touched.
+        run = _Run(recipe, target, pixel_cache, fabric)
+
+        def hold() -> None:
+            held.enter_context(folder_lock(target))
             folder.refuse_if_used(target, resume=resume)
+
+        with disk_full_is_told(target):
+            processes.from_first(hold)
             return run.execute()
 
 
 class _Run:
     """One session of a run."""
 
-    def __init__(self, recipe: PretrainRecipe, out: Path, pixel_cache: Path | None) -> None:
+    def __init__(self, recipe: PretrainRecipe, out: Path, pixel_cache: Path | None, fabric: Any) -> None:
         self.recipe, self.out = recipe, out
-        fabric = make_fabric(recipe.speed)
+        processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
         self.per_epoch = steps_per_epoch(self.data.plan.n, recipe.batch_size)
         self.total = recipe.schedule.duration.steps(self.per_epoch)
@@ -108,12 +127,14 @@ class _Run:
             rule = f"must be at most the duration, {self.total} steps"
             raise UserError("schedule.warm_up", rule, f"{self.warm_up} steps")
         encoder = build_encoder(recipe.encoder, seed=recipe.seed)
-        encoder.check_input(recipe.views.size)
+        check_crops(recipe, encoder)
         meanings = int(self.data.plan.meaning.max()) + 1
         method = build_method(recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=meanings)
         self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
         store = near(self.data.store, fabric.device)
-        self.maker = ViewMaker(recipe.views, store, seed=recipe.seed, device=fabric.device)
+        self.maker = ViewMaker(
+            recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots
+        )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
         self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
         self.facts = provenance.facts(
@@ -125,28 +146,35 @@ class _Run:
             "anchor_hash": self.data.plan.anchor_hash,
             "initial_weights": self.initial["method"],
         }
+        processes.refuse_unless_same(self.identity)
         self.progress = Progress()
+        self.trackers: Trackers | None = None  # of the first process
         self.warned = False  # of the projections, once a session
 
     def execute(self) -> RunSummary:
         start = self._resume()
-        self._describe(start)
-        tracking = self.recipe.monitor.tensorboard
-        self.trackers = Trackers(self.out, after_step=start or 0, tensorboard=tracking)
+        processes.from_first(lambda: self._begin(start))
         try:
             if start is None:
                 self._probe(0)
             self._train(start or 0)
         except NonFiniteLossError as error:
-            raise self._keep_failure(error) from None
+            processes.from_first(partial(self._keep_failure, error))
+            raise
         finally:
-            self.trackers.close()
-        return _summary(self.out, self._finish(), resumed_from=start)
+            if self.trackers is not None:
+                self.trackers.close()
+        return _summary(self.out, processes.from_first(self._finish), resumed_from=start)
+
+    def _begin(self, start: int | None) -> None:
+        self._describe(start)
+        tracking = self.recipe.monitor.tensorboard
+        tables = self.recipe.monitor.csv
+        self.trackers = Trackers(self.out, after_step=start or 0, tensorboard=tracking, csv=tables)
 
     def _resume(self) -> int | None:
         """The step to go on from; None for a start."""
-        found = find_checkpoint(self.out / folder.CHECKPOINTS)
-        folder.clean(self.out, afresh=found.checkpoint is None)
+        found = processes.from_first(self._find)
         if found.checkpoint is None:
             return None
         last = found.checkpoint
@@ -157,11 +185,17 @@ class _Run:
             raise UserError("data", f"gives another {changed[0]} than when the run began", remedy=remedy)
         for path, reason in found.rejected:
             say(f"checkpoint {path.name} is corrupt ({reason}); using the previous one, of step {last.step}")
-            folder.remove(path)
+            if processes.rank() == 0:
+                folder.remove(path)
         self.trainer.restore(last.tensors)
         self.progress = Progress.from_json(scalars["progress"])
         say(f"going on from step {last.step} of {self.total}")
         return last.step
+
+    def _find(self) -> Found:
+        found = find_checkpoint(self.out / folder.CHECKPOINTS)
+        folder.clean(self.out, afresh=found.checkpoint is None)
+        return found
 
     def _describe(self, start: int | None) -> None:
         """Writes what is known before the first step; a resumed session adds itself to the sessions."""
@@ -185,6 +219,11 @@ class _Run:
             say(f"{self.data.unreadable} unreadable images are left out; `sempairs data scan` lists them")
         for note in self.monitor.images.notes:
             say(note)
+        # Micro-batches of one number, of all processes, are normalised together.
+        micro, batch = self.recipe.micro_batch, self.recipe.batch_size
+        statistics = micro_batch_note(self.trainer.method, micro and micro * processes.count(), batch)
+        if statistics:
+            say(statistics)
 
     def _train(self, start: int) -> None:
         recipe = self.recipe
@@ -192,11 +231,12 @@ class _Run:
         probe_every = recipe.monitor.every.steps(self.per_epoch)
         save_every = max(1, recipe.checkpoint.every.steps(self.per_epoch))
         plan = batches(
-            self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total
-        )
+            self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
+            rank=processes.rank(), world=processes.count(),
+        )  # fmt: skip
         began = perf_counter() - self.progress.seconds
         with (
-            stop_signals() as stop,
+            stop_signals(self.trainer.stop),
             bar(total=self.total, what="pretrain", unit="step", initial=start) as shown,
         ):
 
@@ -211,23 +251,24 @@ class _Run:
                 if probe_every and (taken % probe_every == 0 or taken == self.total):
                     self._probe(taken)
                 self.progress.seconds = perf_counter() - began
-                if taken % save_every == 0 or taken == self.total or stop.is_set():
-                    self._save(taken)
-                if stop.is_set() and taken < self.total:
+                stopping = self.trainer.stopping
+                if taken % save_every == 0 or taken == self.total or stopping:
+                    processes.from_first(partial(self._save, taken))
+                if stopping and taken < self.total:
                     raise Interrupted(
                         f"stopped and saved after step {taken} of {self.total}; go on with the same command "
                         f"and --resume"
                     )
 
-            run_steps(self.trainer, self.maker, plan, start=start, after=after)
+            run_steps(self.trainer, self.maker, read_ahead(plan, self.maker), start=start, after=after)
 
     def _log(self, taken: int, embeddings: Tensor) -> Log:
         means = self.progress.meter.take()
         self.progress.loss = means["loss"]
-        means["batch_std"] = relative_std(embeddings.float().cpu().numpy())
+        means["batch_std"] = relative_std(processes.gather_rows(embeddings).float().cpu().numpy())
         means["pairs_per_second"] = self.recipe.batch_size / (means["data_seconds"] + means["step_seconds"])
         means["epoch"] = taken / self.per_epoch
-        self.trackers.write("train", taken, means)
+        self._write("train", taken, means)
         warning = projection_warning(means) if taken > self.warm_up and not self.warned else None
         if warning:
             self.warned = True
@@ -237,31 +278,29 @@ class _Run:
     def _probe(self, taken: int) -> None:
         if not self.recipe.monitor.every.amount:
             return
-        self.progress.probe = self.monitor.probe(self._encoder())
-        self.trackers.write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
+        self.progress.probe = processes.from_first(lambda: self.monitor.probe(self._encoder()))
+        self._write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
         warning = self.monitor.warning(self.progress.probe) if taken else None
         if warning:
             say(f"step {taken}: {warning}")
 
+    def _write(self, kind: str, taken: int, values: Log) -> None:
+        if self.trackers is not None:
+            self.trackers.write(kind, taken, values)
+
     def _save(self, taken: int) -> None:
+        assert self.trackers is not None
         # The record first: a state on disk never lacks the lines before it.
         self.trackers.sync()
         scalars = {"identity": self.identity, "progress": asdict(self.progress)}
         save_checkpoint(self.out / folder.CHECKPOINTS, taken, self.trainer.state(), scalars)
 
-    def _keep_failure(self, error: NonFiniteLossError) -> UserError:
-        """Saves what gave a loss that is not finite: state, pairs, pixels. Returns what to raise."""
-        ids = self.data.catalog.column("image_id")
-        pairs = [f"{ids[a]} | {ids[p]}" for a, p in zip(error.batch.anchor, error.batch.partner, strict=True)]
-        tensors = self.trainer.state()
-        tensors |= {f"views/{i}": crop.pixels for i, crop in enumerate(error.views.crops)}
-        scalars = {error.what: repr(error.value), "pairs": pairs, "epoch": error.batch.epoch}
-        where = self.out / folder.FAILURE
-        write_state(where, error.step, tensors, scalars)
-        shown = ", ".join(pairs[:3]) + (f" and {len(pairs) - 3} more" if len(pairs) > 3 else "")
-        remedy = f"lower the learning rate or set clip; weights, views and all pairs are in {where}"
-        rule = f"must be finite, but is {error.value} at step {error.step + 1}, with the pairs {shown}"
-        return UserError(error.what, rule, remedy=remedy)
+    def _keep_failure(self, error: NonFiniteLossError) -> NoReturn:
+        """Saves what gave a loss that is not finite: state, pairs, pixels. Raises: UserError that says so."""
+        meanings = int(self.data.plan.meaning.max()) + 1
+        facts = {"steps": self.total, "meanings": meanings, "processes": processes.count()}
+        ids, state = self.data.catalog.column("image_id"), self.trainer.state()
+        raise keep_failure(self.out, error, state=state, image_ids=ids, facts=facts) from None
 
     def _encoder(self) -> Encoder:
         encoder = self.trainer.method.exported_encoder()
@@ -288,8 +327,9 @@ class _Run:
 
 
 def say(line: str) -> None:
-    """One line to the user on stderr, beside a progress bar that may be there."""
-    tqdm.write(line, file=sys.stderr)
+    """One line to the user on stderr, beside a progress bar that may be there, from the first process."""
+    if processes.rank() == 0:
+        tqdm.write(line, file=sys.stderr)
 
 
 def _summary(out: Path, done: dict[str, Any], **more: Any) -> RunSummary:
@@ -310,22 +350,27 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one stops at once, without saving."""
-    stop = threading.Event()
+def stop_signals(stop: threading.Event) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM sets `stop`; a second one stops at once, without saving."""
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals reach the main thread only
+        yield  # signals reach the main thread only
         return
+    asked = 0.0
 
     def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
         if stop.is_set():
+            # What a terminal sends to all, torchrun passes on to each once more.
+            if processes.count() > 1 and monotonic() < asked + ECHO:
+                return
             raise KeyboardInterrupt
+        asked = monotonic()
         stop.set()
         say("stopping after this step; once more stops at once, without saving")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

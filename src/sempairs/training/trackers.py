@@ -1,11 +1,13 @@
-"""Where numbers of a run go: `metrics.jsonl`, the record, and TensorBoard event files, a convenience."""
+"""Where numbers of a run go: `metrics.jsonl`, the record; tables and TensorBoard files, a convenience."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,58 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-class Trackers:
-    """Writes every number to metrics.jsonl and, where wanted, to TensorBoard."""
+class Table:
+    """The lines of one kind in a metrics file as CSV: a header, then a row a line, `step` first.
 
-    def __init__(self, out: Path, *, after_step: int, tensorboard: bool) -> None:
-        self.metrics = MetricsFile(out / "metrics.jsonl", after_step=after_step)
+    Opening writes it anew from the record, and so does a number that the header lacks; any other line is
+    handed to the system at once. Empty cells: numbers that were not taken, or are not finite.
+    """
+
+    def __init__(self, path: Path, record: Path, kind: str) -> None:
+        self.path, self.record, self.kind = path, record, kind
+        self.header: list[str] = []
+        self._file: io.FileIO | None = None
+        self._rewrite()
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """A line that the record has already."""
+        row = {"step": step, **values}
+        if self._file is None or not row.keys() <= set(self.header):
+            self._rewrite()
+        else:
+            self._file.write(self._text([row]).encode())
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _rewrite(self) -> None:
+        self.close()
+        rows = [line for line in read_metrics(self.record) if line.pop("kind") == self.kind]
+        self.header = list(dict.fromkeys(name for row in rows for name in row))
+        if not rows:
+            self.path.unlink(missing_ok=True)
+            return
+        with atomic_write(self.path) as temporary:
+            titles = self._text([dict(zip(self.header, self.header, strict=True))])
+            temporary.write_text(titles + self._text(rows), encoding="utf-8")
+        self._file = io.FileIO(self.path, "a")
+
+    def _text(self, rows: Iterable[Mapping[str, Any]]) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([_finite(row.get(name)) for name in self.header] for row in rows)
+        return text.getvalue()
+
+
+class Trackers:
+    """Writes every number to metrics.jsonl and, where wanted, to train.csv, probe.csv and TensorBoard."""
+
+    def __init__(self, out: Path, *, after_step: int, tensorboard: bool, csv: bool = True) -> None:
+        record = out / "metrics.jsonl"
+        self.metrics = MetricsFile(record, after_step=after_step)
+        kinds = ("train", "probe") if csv else ()
+        self._tables = {kind: Table(out / f"{kind}.csv", record, kind) for kind in kinds}
         self._board: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -65,6 +114,8 @@ class Trackers:
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Numbers known after `step` steps."""
         self.metrics.write(kind, step, values)
+        if kind in self._tables:
+            self._tables[kind].write(step, values)
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -78,11 +129,16 @@ class Trackers:
 
     def close(self) -> None:
         self.metrics.close()
+        for table in self._tables.values():
+            table.close()
         if self._board is not None:
             self._board.close()
 
 
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _json_line(values: Mapping[str, Any]) -> str:
     # JSON has no NaN: a number that is not finite becomes null.
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    return json.dumps(clean, allow_nan=False) + "\n"
+    return json.dumps({k: _finite(v) for k, v in values.items()}, allow_nan=False) + "\n"

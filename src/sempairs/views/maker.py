@@ -6,9 +6,9 @@ together, so that each step runs on whole arrays) and put back in place. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import torch
@@ -16,13 +16,23 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sempairs.views import background, blur, colour, crop
-from sempairs.views.config import ViewsConfig
-from sempairs.views.parameters import CONTRAST, HUE, SATURATION, ViewParameters, draw_parameters
-from sempairs.views.records import Crop, Views
-from sempairs.views.store import PixelStore, on_white
+from sempairs.views.config import Recipe, ViewsConfig
+from sempairs.views.parameters import (
+    CONTRAST,
+    FURTHER,
+    HUE,
+    LOCAL,
+    SATURATION,
+    SLOTS,
+    ViewParameters,
+    draw_parameters,
+)
+from sempairs.views.records import PAIR, Crop, Member, Slot, Views
+from sempairs.views.store import ImageStore, on_white
 
 Int = NDArray[np.int64]
 
+MEMBERS: tuple[Member, ...] = ("anchor", "partner")
 # Pixels of output worked on at once: near the cache of a core, or enough to fill an accelerator.
 _CORE_PIXELS, _DEVICE_PIXELS = 1 << 17, 1 << 24
 # Positions of hue in a view's chain of four; then two groups that have none.
@@ -30,19 +40,30 @@ _NO_HUE, _NO_JITTER = 4, 5
 
 
 class ViewMaker:
-    """Makes views of the images of a store by one config.
+    """Makes the crops in `slots` of pairs of images of a store by one config; then local ones, if it has any.
 
     The same key gives the same views: parameters bit for bit, whatever the batches; pixels bit for bit on one
     machine, device and number of threads. Work is done in float32 also under autocast and TF32.
     """
 
     def __init__(
-        self, config: ViewsConfig, store: PixelStore, *, seed: int, device: torch.device | str = "cpu"
+        self,
+        config: ViewsConfig,
+        store: ImageStore,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        slots: Sequence[Slot] = PAIR,
     ) -> None:
         self.config = config
         self.seed = seed
         self.device = torch.device(device)
+        self.slots = tuple(slots)
         self._recipe = config.resolved()
+        # The members that global and local crops show.
+        self._global = [slot.member for slot in self.slots if slot.kind == "global"]
+        self._local = [MEMBERS[i % 2] for i in range(config.local.count if config.local else 0)]
+        assert self._global and all(slot.kind != "local" for slot in self.slots)
         self._store = store.on_white() if config.background == "white" else store
         self._mean = torch.tensor(config.mean, device=self.device)[:, None, None, None]
         self._inverse_std = (1.0 / torch.tensor(config.std, device=self.device))[:, None, None, None]
@@ -50,56 +71,87 @@ class ViewMaker:
     def make(
         self, epoch: int, anchor: ArrayLike, partner: ArrayLike, occurrence: ArrayLike, meaning: ArrayLike
     ) -> Views:
-        """Two views of each pair: rows of the store `anchor` and `partner`, key `occurrence`, all (B,)."""
-        rows = np.concatenate([np.asarray(anchor), np.asarray(partner)]).astype(np.int64)
-        keys = np.asarray(occurrence).astype(np.int64)
-        pixels = self._render(rows, self.parameters(epoch, keys))
-        of_anchor, of_partner = pixels[: len(keys)], pixels[len(keys) :]
+        """The crops of each pair: rows of the store `anchor` and `partner`, key `occurrence`, all (B,).
+
+        Those of the slots, an original as `clean` gives it; then local ones, of anchor and partner in turn.
+        """
+        rows: dict[Member, Int] = {"anchor": _whole(anchor), "partner": _whole(partner)}
+        keys, local = _whole(occurrence), self.config.local
+        pixels = self._views(self._global, rows, self.parameters(epoch, keys), self.config.size)
+        crops = [
+            Crop(self.clean(rows[s.member]) if s.kind == "original" else next(pixels), s.member, s.kind)
+            for s in self.slots
+        ]
+        if local is not None:
+            pixels = self._views(self._local, rows, self.local_parameters(epoch, keys), local.size)
+            crops += [Crop(next(pixels), member, "local") for member in self._local]
         return Views(
-            crops=(Crop(of_anchor, "anchor"), Crop(of_partner, "partner")),
+            crops=tuple(crops),
             pair_id=torch.from_numpy(keys).to(self.device),
-            meaning=torch.from_numpy(np.asarray(meaning).astype(np.int64)).to(self.device),
+            meaning=torch.from_numpy(_whole(meaning)).to(self.device),
+            distinct=torch.from_numpy(rows["anchor"] != rows["partner"]).to(self.device),
         )
+
+    def prefetch(self, anchor: ArrayLike, partner: ArrayLike) -> None:
+        """Says that `make` will soon be asked for these rows: a store of files begins to read them."""
+        self._store.prefetch(np.concatenate([_whole(anchor), _whole(partner)]))
 
     def clean(self, rows: ArrayLike) -> Tensor:
         """The images themselves, (B, 3, S, S) normalised: resized with antialiasing, on white."""
-        chosen = np.asarray(rows).astype(np.int64)
-        out = torch.empty(len(chosen), 3, self.config.size, self.config.size, device=self.device)
+        chosen, size = _whole(rows), self.config.size
+        out = torch.empty(len(chosen), 3, size, size, device=self.device)
         whole = np.array([0, 0, self._store.size, self._store.size])
         with _exact(self.device):
-            for part in self._slices(0, len(chosen)):
+            for part in self._slices(0, len(chosen), size):
                 images = on_white(self._store.take(chosen[part], self.device))
                 box, flip = np.tile(whole, (len(images), 1)), np.zeros(len(images), dtype=bool)
-                out[part] = self._normalised(crop.resized(images, *self._axes(box, flip)))
+                out[part] = self._normalised(crop.resized(images, *self._axes(box, flip, size)))
         return out
 
     def parameters(self, epoch: int, occurrence: ArrayLike) -> ViewParameters:
-        """What `make` does to each view: B anchors, then B partners."""
+        """What `make` does to each global crop: B of the first, then B of the next, in the order of slots."""
+        return self._drawn(self._recipe, epoch, occurrence, _numbered(self._global))
+
+    def local_parameters(self, epoch: int, occurrence: ArrayLike) -> ViewParameters:
+        """What `make` does to each local crop: B of the first, then B of the next."""
+        slots = range(LOCAL, LOCAL + len(self._local))
+        return self._drawn(self._recipe.of_local(), epoch, occurrence, slots)
+
+    def _drawn(
+        self, recipe: Recipe, epoch: int, occurrence: ArrayLike, slots: Sequence[int]
+    ) -> ViewParameters:
         return draw_parameters(
-            self._recipe,
+            recipe,
             size=self._store.size,
             seed=self.seed,
             epoch=epoch,
-            occurrence=np.asarray(occurrence).astype(np.int64),
+            occurrence=_whole(occurrence),
+            slots=slots,
             background=self._store.channels == 4,
         )
 
-    def _render(self, rows: Int, drawn: ViewParameters) -> Tensor:
-        """Views (V, 3, S, S) of the store's images at `rows` (V,)."""
+    def _views(
+        self, members: Sequence[Member], rows: Mapping[Member, Int], drawn: ViewParameters, size: int
+    ) -> Iterator[Tensor]:
+        """Views (B, 3, size, size) of each of `members`, whose images are `rows` (B,)."""
+        pixels = self._render(np.concatenate([rows[member] for member in members]), drawn, size)
+        return iter(pixels.view(len(members), len(rows["anchor"]), *pixels.shape[1:]))
+
+    def _render(self, rows: Int, drawn: ViewParameters, size: int) -> Tensor:
+        """Views (V, 3, size, size) of the store's images at `rows` (V,)."""
         hue_at = np.argmax(drawn.order == HUE, axis=1)
         if not self._recipe.jitter_strength[HUE]:
             hue_at[:] = _NO_HUE
         group = np.where(drawn.jitter, hue_at, _NO_JITTER)
         order = np.lexsort((drawn.gray, group))
         rows, group, drawn = rows[order], group[order], drawn.take(order)
-        size = self.config.size
         out = torch.empty(len(rows), 3, size, size, device=self.device)
         place = torch.from_numpy(order).to(self.device)
         with _exact(self.device):
-            axes = self._axes(drawn.box, drawn.flip)
+            axes = self._axes(drawn.box, drawn.flip, size)
             chain = self._tensor(_chains(drawn))[:, :, None, None]
             for start, stop in _runs(group):
-                for part in self._slices(start, stop):
+                for part in self._slices(start, stop, size):
                     planes = crop.resized(
                         self._store.take(rows[part], self.device), *(axis.part(part) for axis in axes)
                     )
@@ -110,13 +162,13 @@ class ViewMaker:
                     out[place[part]] = self._normalised(planes)
         return out
 
-    def _axes(self, box: Int, flip: NDArray[np.bool_]) -> tuple[crop.Triangles, crop.Triangles]:
+    def _axes(self, box: Int, flip: NDArray[np.bool_], out: int) -> tuple[crop.Triangles, crop.Triangles]:
         of_flip = torch.from_numpy(flip).to(self.device)
-        return crop.box_triangles(self._tensor(box), of_flip, size=self._store.size, out=self.config.size)
+        return crop.box_triangles(self._tensor(box), of_flip, size=self._store.size, out=out)
 
     def _on_background(self, planes: Tensor, draws: NDArray[np.float64]) -> Tensor:
         texture = self.config.background == "texture"
-        behind = background.backdrop(self._tensor(draws), self.config.size, texture=texture)
+        behind = background.backdrop(self._tensor(draws), planes.shape[-1], texture=texture)
         return background.composite(planes, behind)
 
     def _jitter(self, planes: Tensor, chain: Tensor, *, hue_at: int) -> None:
@@ -148,13 +200,27 @@ class ViewMaker:
         """Planes (3, B, S, S), changed in place, as normalised images (B, 3, S, S)."""
         return planes.sub_(self._mean).mul_(self._inverse_std).transpose(0, 1)
 
-    def _slices(self, start: int, stop: int) -> Iterator[slice]:
+    def _slices(self, start: int, stop: int, size: int) -> Iterator[slice]:
+        """Parts of a run of views of `size` pixels, as many at once as suits the device."""
         pixels = _CORE_PIXELS * torch.get_num_threads() if self.device.type == "cpu" else _DEVICE_PIXELS
-        step = max(8, pixels // max(self.config.size, self._store.size // 2) ** 2)
+        step = max(8, pixels // max(size, self._store.size // 2) ** 2)
         return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
 
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
+
+
+def _whole(values: ArrayLike) -> Int:
+    return np.asarray(values).astype(np.int64)
+
+
+def _numbered(members: Sequence[Member]) -> list[int]:
+    """The slots of global crops of `members`: that of each one's first crop, then those of further ones.
+
+    So crops asked for beside the usual two change neither of these.
+    """
+    first, further = dict(zip(MEMBERS, SLOTS, strict=True)), count(FURTHER)
+    return [first.pop(member) if member in first else next(further) for member in members]
 
 
 def _chains(parameters: ViewParameters) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import permutations
 from typing import Any
@@ -20,8 +21,8 @@ from sempairs.views.config import Recipe
 STREAM = "views"
 # Operations of the keyed draw: the table below, then what only some views need.
 TABLE, CROP_RETRY, SIDE, BACKGROUND = range(4)
-# Slots: the view of the anchor, the view of the partner.
-SLOTS = (0, 1)
+# Slots: the global crop of the anchor and that of the partner, further global crops from 2 on, local crops.
+SLOTS, FURTHER, LOCAL = (0, 1), 2, 1 << 10
 # Columns of the table. Fixed for good: a new operation takes columns from 15 on, or an operation of its own.
 CROP, FLIP, JITTER, GRAY, BLUR, SOLARISE = slice(0, 4), 4, slice(5, 11), 11, slice(12, 14), 14
 COLUMNS = 15
@@ -39,7 +40,7 @@ Bool = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """What is done to each of V views; those of B pairs are B anchors, then their B partners.
+    """What is done to each of V views; those of B pairs lie slot by slot: B anchors, then their B partners.
 
     box: (V, 4) top, left, height, width in pixels of the store. order: (V, 4), which of brightness 0,
     contrast 1, saturation 2, hue 3 comes first, second, ...; factors: (V, 4), indexed by those numbers.
@@ -64,28 +65,38 @@ class ViewParameters:
 
 
 def draw_parameters(
-    recipe: Recipe, *, size: int, seed: int, epoch: int, occurrence: Int, background: bool = False
+    recipe: Recipe,
+    *,
+    size: int,
+    seed: int,
+    epoch: int,
+    occurrence: Int,
+    slots: Sequence[int] = SLOTS,
+    background: bool = False,
 ) -> ViewParameters:
-    """The parameters of both views of the pairs at `occurrence` (B,); `size` is the store's, in pixels."""
+    """Those of the views in `slots` of the pairs at `occurrence` (B,); `size` is the store's, in pixels."""
 
     def draw(slot: int, operation: int, n: int, rows: Int = occurrence) -> Float:
         return uniform(seed, STREAM, epoch=epoch, occurrence=rows, slot=slot, operation=operation, n=n)
 
-    table = np.concatenate([draw(slot, TABLE, COLUMNS) for slot in SLOTS])
+    table = np.concatenate([draw(slot, TABLE, COLUMNS) for slot in slots])
     if recipe.crop_scale is None:
         box = np.tile(np.array([0, 0, size, size]), (len(table), 1))
     else:
         box, found = crop_box(table[:, None, CROP], recipe.crop_scale, recipe.crop_aspect, size)
-        failed = [np.flatnonzero(~part) for part in found.reshape(2, -1)]
-        again = np.concatenate([failed[0], failed[1] + len(occurrence)])
+        again = np.flatnonzero(~found)
         if len(again):
-            retries = [draw(slot, CROP_RETRY, 4 * (ATTEMPTS - 1), occurrence[failed[slot]]) for slot in SLOTS]
+            failed = [occurrence[~part] for part in found.reshape(len(slots), -1)]
+            retries = [
+                draw(s, CROP_RETRY, 4 * (ATTEMPTS - 1), of) for s, of in zip(slots, failed, strict=True)
+            ]
             draws = np.concatenate(retries).reshape(len(again), ATTEMPTS - 1, 4)
             box[again] = crop_box(draws, recipe.crop_scale, recipe.crop_aspect, size)[0]
-    side = np.repeat(SLOTS, len(occurrence))
+    side = np.repeat(slots, len(occurrence)) % 2
     if recipe.sides[0] != recipe.sides[1]:
-        # One coin a pair, shared by its two views.
-        side ^= np.tile(draw(0, SIDE, 1)[:, 0] < 0.5, 2)
+        # One coin a pair, shared by its first two views; each further view has its own.
+        coins = [draw(slot if slot >= FURTHER else 0, SIDE, 1)[:, 0] < 0.5 for slot in slots]
+        side ^= np.concatenate(coins)
     blur = np.array([of_side.blur for of_side in recipe.sides])[side]
     solarise = np.array([of_side.solarise for of_side in recipe.sides])[side]
     jitter, (least, most) = table[:, JITTER], recipe.blur_sigma
@@ -101,7 +112,7 @@ def draw_parameters(
         gray=table[:, GRAY] < recipe.gray,
         sigma=(table[:, BLUR][:, 0] < blur) * (least + (most - least) * table[:, BLUR][:, 1]),
         solarise=table[:, SOLARISE] < solarise,
-        background=np.concatenate([draw(s, BACKGROUND, texture) for s in SLOTS]) if background else None,
+        background=np.concatenate([draw(s, BACKGROUND, texture) for s in slots]) if background else None,
     )
 
 

@@ -12,10 +12,25 @@ Kind = Literal["global", "local", "original"]
 
 
 @dataclass(frozen=True)
+class Slot:
+    """A crop that a method wants of every pair; local ones are the recipe's to ask for.
+
+    original: the whole image, resized and otherwise as it is, on white.
+    """
+
+    member: Member
+    kind: Kind = "global"
+
+
+#: A global crop of either member.
+PAIR = (Slot("anchor"), Slot("partner"))
+
+
+@dataclass(frozen=True)
 class Crop:
     """One view of each pair of a batch.
 
-    pixels: (B, 3, S, S) float32, normalised by the recipe's mean and standard deviation.
+    pixels: (B, 3, S, S) float32, normalised by the recipe's mean and standard deviation; local ones smaller.
     """
 
     pixels: Tensor
@@ -28,12 +43,14 @@ class Views:
     """The crops of a batch of pairs, rows aligned.
 
     pair_id: (B,) int64, the occurrence each pair has in its plan. meaning: (B,) int64, equal for pairs that
-    share a meaning (concept or category, as the relation has it).
+    share a meaning (concept or category, as the relation has it). distinct: (B,) bool, whether the partner is
+    another image than the anchor; None where that is not known.
     """
 
     crops: tuple[Crop, ...]
     pair_id: Tensor
     meaning: Tensor
+    distinct: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pair_id)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,6 +33,32 @@ Bytes = NDArray[np.uint8]
 _TAG = b"sempairs pixels 1\n"
 _HEADER = 4096
 _BLOCK = 1024  # images at once, where all are gone through
+
+
+class ImageStore(Protocol):
+    """Images (N, C, S, S) uint8 by row, wherever they are kept; C is 3, or 4 with alpha last."""
+
+    @property
+    def size(self) -> int:
+        """Side of an image in pixels."""
+        ...
+
+    @property
+    def channels(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def on_white(self) -> ImageStore:
+        """The store with three channels, transparent pixels laid on white."""
+        ...
+
+    def prefetch(self, rows: NDArray[np.int64]) -> None:
+        """Says which rows will be taken soon, maybe several times."""
+        ...
+
+    def take(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+        """Images (B, C, S, S) uint8 on `device`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,9 @@ class PixelStore:
             flat[start : start + _BLOCK] = on_white(self.pixels[start : start + _BLOCK])
         return PixelStore(flat, self.rows_hash)
 
+    def prefetch(self, rows: NDArray[np.int64]) -> None:
+        """Nothing is left to read."""
+
     def take(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """Images (B, C, S, S) uint8 on `device`."""
         index = torch.from_numpy(rows).to(self.pixels.device)
@@ -216,7 +246,7 @@ def rows_hash(catalog: Catalog) -> str:
     """SHA-256 of a catalogue's ids and file hashes in the order of its rows."""
     digest = ArrayHash()
     for name in ("image_id", "file_hash"):
-        digest.add(name, catalog.table.column(name))
+        digest.add(name, catalog.base.column(name), catalog.rows)
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,8 +166,9 @@ class _Run:
     def _train(self, start: int) -> None:
         total = self.config.iterations
         began = perf_counter()
+        stop = threading.Event()
         with (
-            stop_signals() as stop,
+            stop_signals(stop),
             bar(total=total, what="detect", unit="step", initial=start) as shown,
         ):
             for step, samples in enumerate(self._batches(range(start, total)), start):

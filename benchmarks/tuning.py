@@ -1,0 +1,169 @@
+"""Whether each method trains at the size of the lab: a small grid on validation images, then fresh seeds.
+
+    python benchmarks/tuning.py [--methods simclr byol] [--jobs 2] [--work DIR]
+
+Every method gets the same grid, learning rate times strength of augmentation, and the same budget, on the
+augmented arm of emoji-pairs, with one seed. What counts is kNN accuracy (k = 20, T = .07, categories) on
+images of the validation split after the last epoch, never an earlier one; test images are not touched. The
+best of the grid is then trained with other seeds, and compared with what its own initial weights score before
+the first step. Seeds are none of those that studies use.
+
+Every cell is kept in DIR as it ends, so the script can be stopped and goes on. Writes
+benchmarks/results/tuning.csv, one row a cell, and prints the table of docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from sempairs.files import read_json, stable_hash, write_json
+
+RESULTS = Path(__file__).parent / "results" / "tuning.csv"
+RATES = (0.002, 0.008)
+# Beside the recipe `lab` as it is: smaller crops and wider colours.
+STRENGTHS: dict[str, dict[str, Any]] = {
+    "lab": {},
+    "strong": {"crop_scale": [0.08, 1.0], "jitter_strength": 1.5},
+}
+GRID_SEED, CHECK_SEEDS = 100, (101, 102, 103)
+EPOCHS = 14
+FIELDS = ("stage", "method", "lr", "strength", "seed", "random", "knn", "gain", "feature_std", "rankme")
+
+BASE: dict[str, Any] = {
+    "data": {"source": "emoji-pairs", "split": "train", "store_size": 64},
+    "pairs": {"relation": "cross_domain", "mode": "redrawn", "arm": "augmented"},
+    "encoder": {"arch": "tiny-resnet", "options": {"channels": [16, 32, 64, 128], "stem_width": 8}},
+    "schedule": {"duration": f"{EPOCHS} epochs", "warm_up": "1 epochs"},
+    "batch_size": 128,
+    "speed": {"precision": "bf16-mixed", "threads": 1},
+    "monitor": {"every": f"{EPOCHS} epochs", "images": 2000, "tensorboard": False},
+    "checkpoint": {"every": f"{EPOCHS} epochs"},
+}
+
+
+def recipe(method: str, lr: float, strength: str, seed: int, more: dict[str, Any]) -> dict[str, Any]:
+    """The run's recipe; `more` are settings of the method other than its defaults."""
+    return BASE | {
+        "seed": seed,
+        "views": {"recipe": "lab", "size": 32, **STRENGTHS[strength]},
+        "method": {"name": method, **more},
+        "optimiser": {"name": "adamw", "lr": lr, "weight_decay": 0.01},
+    }
+
+
+def run_cell(settings: dict[str, Any], work: Path) -> dict[str, float]:
+    """Trains once and reads the first and the last probe; a cell that was run before is read only."""
+    name = stable_hash(settings)[:24]
+    kept = work / f"{name}.json"
+    if not kept.exists():
+        source = work / f"{name}.yaml"
+        source.write_text(json.dumps(settings))
+        command = [
+            sys.executable,
+            "-m",
+            "sempairs",
+            "pretrain",
+            str(source),
+            "--out",
+            str(work / name),
+            "--resume",
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "SEMPAIRS_QUIET": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            # A rate under which a method diverges is an outcome.
+            write_json(
+                kept, {"error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "failed"}
+            )
+        else:
+            lines = (work / name / "metrics.jsonl").read_text().splitlines()
+            probes = [line for line in map(json.loads, lines) if line["kind"] == "probe"]
+            first, last = probes[0], probes[-1]
+            write_json(
+                kept,
+                {"random": first["knn"], **{key: last[key] for key in ("knn", "feature_std", "rankme")}},
+            )
+    return read_json(kept)
+
+
+def cells(
+    stage: str, method: str, settings: list[tuple[float, str, int]], more: dict[str, Any]
+) -> Iterator[Any]:
+    for lr, strength, seed in settings:
+        yield {"stage": stage, "method": method, "lr": lr, "strength": strength, "seed": seed, "more": more}
+
+
+def run_all(wanted: list[dict[str, Any]], work: Path, jobs: int) -> list[dict[str, Any]]:
+    """The rows of these cells, `jobs` trained side by side."""
+
+    def one(cell: dict[str, Any]) -> dict[str, Any]:
+        found = run_cell(recipe(*(cell[key] for key in ("method", "lr", "strength", "seed", "more"))), work)
+        row = {key: cell[key] for key in FIELDS if key in cell} | found
+        if "knn" in row:
+            row["gain"] = 100 * (row["knn"] - row["random"])
+        print(
+            {key: row.get(key) for key in ("method", "lr", "strength", "seed", "gain", "error")}, flush=True
+        )
+        return row
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, wanted))
+
+
+def main() -> None:
+    from sempairs.methods import METHODS
+
+    parser = argparse.ArgumentParser(description="A small grid for each method.")
+    parser.add_argument("--methods", nargs="+", default=METHODS.names())
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other settings of the methods"
+    )
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("runs/tuning"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    more = {key: json.loads(value) for key, value in (item.split("=", 1) for item in options.set)}
+    grid = [(lr, strength, GRID_SEED) for lr, strength in itertools.product(RATES, STRENGTHS)]
+    tried = run_all(
+        [c for m in options.methods for c in cells("grid", m, grid, more)], options.work, options.jobs
+    )
+    rows = list(tried)
+    for method in options.methods:
+        sound = [row for row in tried if row["method"] == method and "knn" in row]
+        best = max(sound, key=lambda row: row["knn"])
+        again = [(best["lr"], best["strength"], seed) for seed in CHECK_SEEDS]
+        rows += run_all(list(cells("check", method, again, more)), options.work, options.jobs)
+    with options.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: of each method the chosen settings and the gains of the fresh seeds, in points."""
+    lines = ["| method | lr | augmentation | random | kNN | gain | s.d. |", "|---|---|---|---|---|---|---|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        checks = [row for row in rows if row["method"] == method and row["stage"] == "check"]
+        random, knn, gain = ([float(row[key]) for row in checks] for key in ("random", "knn", "gain"))
+        lines.append(
+            f"| {method} | {checks[0]['lr']:g} | {checks[0]['strength']} | {100 * mean(random):.1f} | "
+            f"{100 * mean(knn):.1f} | {mean(gain):+.1f} | {stdev(gain):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
