@@ -132,6 +132,7 @@ def test_a_link_loop_is_an_error_not_a_hang(tmp_path):
         ("- a", [], "recipe must be a mapping"),
         ("a: [", [], "recipe is not YAML"),
         ("seed: 1", ["seed"], "--set must be key=value"),
+        ("seed: 1", [".seed=2"], "--set must be key=value"),
         ("seed: 1", ["seed.x=1"], "must name a key inside sections"),
         ("seed: 1", ["method.temperature=.inf"], "method.temperature must be a finite number"),
     ],

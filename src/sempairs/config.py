@@ -85,7 +85,7 @@ def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
     out: dict[str, Any] = _copied(data)
     for item in overrides:
         key, equals, text = item.partition("=")
-        if not equals or not key.strip():
+        if not equals or not all(key.strip().split(".")):
             raise UserError("--set", "must be key=value", item, "for example --set method.temperature=0.1")
         try:
             value = yaml.safe_load(text)
@@ -95,7 +95,9 @@ def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
         place: Any = out
         for name in parents:
             if isinstance(place, dict):
-                place = place.setdefault(name, {})
+                if place.get(name) is None:  # also a section that the file leaves null
+                    place[name] = {}
+                place = place[name]
         if not isinstance(place, dict):
             raise UserError(f"--set {key}", "must name a key inside sections", item)
         place[last] = value
@@ -131,6 +133,10 @@ def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> UserE
         return UserError(prefix + field, "is required")
     rule = first["msg"].removeprefix("Value error, ")
     rule = rule.replace("Input should be", "must be").replace("Input must be", "must be")
+    if "dictionary" in rule:
+        rule = "must be a section of keys"
+    rule = rule.removesuffix(", unable to parse string as an integer")
+    rule = rule.removesuffix(", got a number with a fractional part")
     return UserError(prefix + field, rule, first["input"])
 
 
@@ -142,8 +148,15 @@ def _keys_at(cls: type[BaseModel], loc: Sequence[Any]) -> set[str]:
         for model in current:
             if str(part) in model.model_fields:
                 inside |= _models_in(model.model_fields[str(part)].annotation)
-        current = inside or current  # a union's tag: stay where we are
+        tagged = {model for model in current if _tag(model) == part}
+        current = inside or tagged or current
     return {name for model in current for name in model.model_fields}
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    """What a section calls itself in a union of sections: the default of its field `name`."""
+    field = model.model_fields.get("name")
+    return field.default if field else None
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

@@ -331,6 +331,10 @@ def test_a_selection_of_many_rows_is_read_where_it_lies(tmp_path, monkeypatch):
     some = np.array([3, 3, 30, 0])
     read = [text for piece in large.pieces("uri", some) for text in piece.to_pylist()]
     assert read == copied.column("uri")[some].tolist()
+    with monkeypatch.context() as patch:
+        patch.setattr(table_module, "_LAZY_ROWS", 10)
+        few = large.select(some)
+    assert few.rows is None and few == copied.select(some)
     assert "table" not in vars(large)
     for name, values in {"split": ["train", None, "test"] * 10 + [None], "score": list(range(31))}.items():
         large, copied = large.with_column(name, values), copied.with_column(name, values)

@@ -9,6 +9,7 @@ import torch
 from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 
+from sempairs.errors import UserError
 from sempairs.methods.moco_v3 import MoCoV3, MoCoV3Config, moco_v3_loss
 from sempairs.methods.momentum import cosine_momentum
 
@@ -152,3 +153,43 @@ def test_each_view_passes_each_network_by_itself(encoder, views):
         network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     method(views)
     assert seen == [8, 8, 8, 8]
+
+
+class Patches(nn.Module):
+    """A stand-in for timm's ViT inside an encoder: `model.patch_embed.proj`, then a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Sequential()
+        self.model.patch_embed = nn.Sequential()
+        self.model.patch_embed.proj = nn.Conv2d(3, 4, 4, stride=4)
+        self.layer = nn.Linear(4, 6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(self.model.patch_embed.proj(images).mean((2, 3)))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_frozen_patch_embedding_stays_the_random_projection_it_was(views, frozen):
+    """Section 4.1: fixed, in the query network and so in the key network; all else learns."""
+    torch.manual_seed(0)
+    method = MoCoV3(CONFIG.model_copy(update={"freeze_patch_embedding": frozen}), Patches(), 6)
+    trained = {name for group in method.param_groups() for name, _ in group.parameters}
+    patches = {f"encoder.model.patch_embed.proj.{name}" for name in ("weight", "bias")}
+    assert patches & trained == (set() if frozen else patches)
+    assert "encoder.layer.weight" in trained
+    before = {name: value.clone() for name, value in method.named_parameters()}
+    parameters = [p for group in method.param_groups() for _, p in group.parameters]
+    optimiser = torch.optim.SGD(parameters, lr=0.1, weight_decay=0.1)
+    method(views).loss.backward()
+    optimiser.step()
+    method.after_step(0.5)
+    moved = {name for name, value in method.named_parameters() if not torch.equal(value, before[name])}
+    keys = {name.replace("encoder.", "key_encoder.", 1) for name in patches}
+    assert (patches | keys) & moved == (set() if frozen else patches | keys)
+    assert {"encoder.layer.weight", "key_encoder.layer.weight"} <= moved
+
+
+def test_an_encoder_without_patches_has_none_to_freeze():
+    with pytest.raises(UserError, match="freeze_patch_embedding needs an encoder with a patch embedding"):
+        MoCoV3(MoCoV3.presets["imagenet-vit"].config, nn.Linear(3, 4), 4)

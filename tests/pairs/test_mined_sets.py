@@ -21,8 +21,18 @@ def config(table: str, **more: Any) -> PairsConfig:
     return PairsConfig(relation="neighbour", embeddings=table, **more)
 
 
+#: Leaves about half of the images without a neighbour.
+ALONE = {"alone": "pair_with_itself", "top_k": 1}
+
+
 @pytest.mark.parametrize("mode", ["fixed", "redrawn"])
-@pytest.mark.parametrize("more", [{}, {"mixed": 0.5}, {"corrupted": 0.25}, {"count": 20}, {"per_class": 4}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {}, {"mixed": 0.5}, {"corrupted": 0.25}, {"count": 20}, {"per_class": 4}, ALONE,
+        ALONE | {"mixed": 0.5}, ALONE | {"corrupted": 0.25}, ALONE | {"max_partners": 1},
+    ],
+)  # fmt: skip
 def test_a_saved_set_trains_alike(groups_of_five: Any, mode: str, more: Any, tmp_path: Path) -> None:
     catalog, table = groups_of_five
     asked = config(table, mode=mode, **more)
@@ -59,6 +69,69 @@ def test_a_fixed_set_may_be_redrawn_and_baselines_match(groups_of_five: Any, tmp
     assert plan.n == 48  # of five images four are paired
     semantic, augmented = (PairSet.open(tmp_path / "pairs" / arm) for arm in ("", "augmented"))
     assert semantic.table.column("anchor").to_pylist() == augmented.table.column("anchor").to_pylist()
+
+
+@pytest.mark.parametrize("mode", ["fixed", "redrawn"])
+def test_images_without_a_neighbour_may_be_paired_with_themselves(
+    groups_of_five: Any, mode: str, tmp_path: Path
+) -> None:
+    """The mined pairs stay as they are, every other image joins them; the baseline has the same anchors."""
+    catalog, table = groups_of_five
+    without, with_them = (
+        plan_pairs(catalog, config(table, mode=mode, top_k=1, alone=alone))
+        for alone in ("leave_out", "pair_with_itself")
+    )
+    few, every = without.epoch(3), with_them.epoch(3)
+    own = every.anchor == every.partner
+    shown = set(few.anchor) | set(few.partner)
+    assert 0 < own.sum() < 60 and not (few.anchor == few.partner).any()
+    assert set(every.anchor[own]) == set(range(60)) - shown
+    assert set(every.anchor[~own]) == set(few.anchor)
+    assert set(every.anchor) | set(every.partner) == set(range(60))
+    if mode == "fixed":
+        mined = set(zip(every.anchor[~own], every.partner[~own], strict=True))
+        assert mined == set(zip(few.anchor, few.partner, strict=True))
+    else:
+        assert with_them.n == 60 and sorted(every.anchor) == list(range(60))
+        # One mutual neighbour leaves nothing to draw.
+        mined = {frozenset(pair) for pair in zip(every.anchor[~own], every.partner[~own], strict=True)}
+        assert mined == {frozenset(pair) for pair in zip(few.anchor, few.partner, strict=True)}
+    assert with_them.manifest_hash != without.manifest_hash
+    augmented = plan_pairs(catalog, with_them.config.model_copy(update={"arm": "augmented"}))
+    assert augmented.anchor_hash == with_them.anchor_hash and augmented.n == with_them.n
+    assert augmented.semantic_hash == with_them.manifest_hash
+
+    saved = PairSet.build(catalog, with_them.config)
+    saved.save(tmp_path / "pairs")
+    saved = PairSet.open(tmp_path / "pairs")  # which checks that pairs of one image say so
+    names = Counter(saved.relation)
+    assert set(names) == {"neighbour", "augmented"} and names["augmented"] == own.sum()
+    assert saved.table.column("score").null_count == own.sum()
+    stats = pair_stats(saved)
+    assert stats.pairs_per_epoch == with_them.n and stats.images == 60
+    assert stats.partners["most"] == 1  # one mutual neighbour, or itself
+    assert stats.relations == {"neighbour": with_them.n - own.sum(), "augmented": own.sum()}
+    assert stats.purity["concept"]["n"] == names["neighbour"]
+
+
+def test_pairs_of_one_image_reach_the_method_as_such(groups_of_five: Any) -> None:
+    """What `Views.distinct` is made of; with `max_partners` too, whose cut leaves more images alone."""
+    catalog, table = groups_of_five
+    asked = config(table, mode="redrawn", max_partners=1, alone="pair_with_itself")
+    plan = plan_pairs(catalog, asked)
+    first, second = plan.epoch(0), plan.epoch(1)
+    assert plan.n == 60
+    own = first.anchor == first.partner
+    assert own.any() and not own.all()
+    np.testing.assert_array_equal(own, second.anchor == second.partner)
+
+
+def test_the_default_leaves_no_trace(groups_of_five: Any) -> None:
+    catalog, table = groups_of_five
+    pairs = PairSet.build(catalog, config(table))
+    assert "alone" not in json.loads(pairs.table.column("params")[0].as_py())
+    told = PairSet.build(catalog, config(table, alone="pair_with_itself"))
+    assert json.loads(told.table.column("params")[0].as_py())["alone"] == "pair_with_itself"
 
 
 def test_mixed_adds_mined_positives_to_augmented_ones(groups_of_five: Any) -> None:
@@ -144,6 +217,10 @@ def test_the_command_builds_and_describes_mined_pairs(groups_of_five: Any, tmp_p
     assert "recall@3 of the search" in result.stdout
     made = PairSet.open(tmp_path / "one").config
     assert (made.top_k, made.min_similarity, made.mutual, made.index) == (3, 0.6, False, "exact")
+    options = ["--alone", "pair_with_itself"]
+    result = CliRunner().invoke(app, [*common, *options, "--out", str(tmp_path / "all")])
+    assert result.exit_code == 0, result.output
+    assert PairSet.open(tmp_path / "all").pairs_per_epoch == 24 + 12  # of five images one is alone
     options = ["--mode", "redrawn", "--max-partners", "2", "--max-similarity", "0.99", "--same-category"]
     result = CliRunner().invoke(app, [*common, *options, "--out", str(tmp_path / "two")])
     assert result.exit_code == 0, result.output

@@ -254,6 +254,12 @@ def test_a_crowd_of_near_duplicates_is_searched_so_far(
             {"min_similarity": 0.9799},
             r"finds no pair in 60 images: .* from 0.9799 to 0.98 \(of the nearest ones",
         ),
+        ({"alone": "drop"}, "pairs.alone must be 'leave_out' or 'pair_with_itself', got 'drop'"),
+        ({"alone": "pair_with_itself", "count": 9}, "pairs.alone must be leave_out where count or per_class"),
+        (
+            {"alone": "pair_with_itself", "relation": "same_category", "embeddings": None},
+            "pairs.alone must be leave_out for a relation other than neighbour",
+        ),
         ({"mode": "redrawn", "count": 1}, "pairs.count must be at least 2 for redrawn pairs, got 1"),
     ],
 )

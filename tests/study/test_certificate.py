@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempairs.study.certificate import certificate_json, check_pair, compare_records, declared, flatten
+from sempairs.study.certificate import (
+    MEASURED,
+    certificate_json,
+    check_pair,
+    compare_records,
+    declared,
+    flatten,
+)
 
 RECORD = {
     "pairs": {"arm": "semantic", "manifest_hash": "m1", "anchor_hash": "a", "images": 20, "per_epoch": 10},
@@ -51,6 +59,19 @@ def test_anchors_never_follow_from_the_partner():
         RECORD, changed(pairs__arm="augmented", pairs__anchor_hash="b"), ("pairs.arm", "pairs.anchor_hash")
     )
     assert declared_too.undeclared == {}
+
+
+def test_another_semantic_set_follows_from_another_relation_not_from_another_arm():
+    treatment = changed(pairs__relation="sibling", pairs__manifest_hash="m2", pairs__semantic_hash="s2")
+    control = changed(pairs__relation="cross_domain", pairs__semantic_hash="s1")
+    assert check(treatment, control, ("pairs.relation",)).undeclared == {}
+    control["pairs"] |= {"arm": "augmented", "relation": "sibling"}
+    assert set(check(treatment, control).undeclared) == {"pairs.semantic_hash"}
+
+
+@pytest.mark.parametrize("fact", ["processes", "data.pixels", "pairs.semantic_hash"])
+def test_every_measured_fact_can_be_declared(fact):
+    assert declared(fact, MEASURED)
 
 
 def test_a_fact_only_one_run_has_is_a_difference():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from sempairs.cli.main import app
 from sempairs.config import save_config
 from sempairs.encoders import build_encoder
 from sempairs.errors import UserError
-from sempairs.methods import METHODS, build_method
+from sempairs.methods import METHODS, build_method, simclr
+from sempairs.training import failure
 from sempairs.training.checkpoint import load_checkpoint, write_state
 from sempairs.training.data import batches, load_data
 from sempairs.training.failure import keep_failure, replay
@@ -59,6 +61,18 @@ def test_a_diverged_run_is_replayed_without_its_images(diverged: Path) -> None:
     assert first.startswith("first not finite: the ")
     assert wider.startswith("in float64: ")
     assert replay(diverged / "failure") == found
+
+
+def test_a_full_disk_does_not_hide_what_stopped_the_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as raised:
+        patch.setattr(failure, "write_state", full)
+        pretrain(make_recipe(**DIVERGING), tmp_path / "run")
+    assert "must be finite" in str(raised.value)
+    assert str(raised.value).endswith("could not be kept (No space left on device)")
+    assert not (tmp_path / "run" / "failure").exists()
 
 
 def test_from_the_command_line(diverged: Path) -> None:
@@ -168,6 +182,49 @@ def test_a_norm_that_overflows_alone_is_named(make_recipe: MakeRecipe, tmp_path:
     found = replay(tmp_path / "run")
     assert found.reproduced
     assert found.lines[2] == "first not finite: the norm of finite gradients"
+
+
+def test_a_loss_that_is_not_finite_alone_is_named_and_moves_nothing(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every output of a network is finite; gradients are not, but they come after the loss."""
+    real = simclr.nt_xent
+    monkeypatch.setattr(simclr, "nt_xent", lambda *a, **k: real(*a, **k) * float("inf"))
+    before: dict[str, torch.Tensor] = {}
+
+    def break_it(method: Any) -> None:
+        before.update({name: value.clone() for name, value in method.named_parameters()})
+
+    recipe = make_recipe(clip=1.0, micro_batch=5)
+    error = stopped_by(recipe, tmp_path / "run", break_it)
+    assert (error.what, error.value) == ("loss", float("inf"))
+    kept = load_checkpoint(tmp_path / "run" / "failure")
+    torch.testing.assert_close({name: kept.tensors[f"method/{name}"] for name in before}, before)
+    found = replay(tmp_path / "run")
+    assert found.lines[2] == "first not finite: the loss"
+
+
+def test_a_step_looks_at_the_device_once(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not between the forward and the backward pass, where the device would wait for the processor."""
+    recipe = make_recipe(method={"name": "byol"})
+    data, looks = load_data(recipe), []
+    encoder = build_encoder(recipe.encoder, seed=0)
+    method = build_method(recipe.method, encoder, encoder.width, seed=0)
+    fabric = make_fabric(recipe.speed)
+    trainer = Trainer(recipe, method, fabric, total=10, warm_up=0)
+    maker = ViewMaker(recipe.views, data.store, seed=0, device=fabric.device, slots=method.slots)
+    batch = next(iter(batches(data.plan, seed=0, batch_size=recipe.batch_size, start=0, stop=1)))
+    views = maker.make(batch.epoch, batch.anchor, batch.partner, batch.occurrence, batch.meaning)
+    for name in ("item", "tolist", "__float__", "__int__", "__bool__"):
+        real = getattr(torch.Tensor, name)
+
+        def look(self: torch.Tensor, *rest: Any, real: Any = real) -> Any:
+            looks.append(all(p.grad is not None for p in method.parameters() if p.requires_grad))
+            return real(self, *rest)
+
+        monkeypatch.setattr(torch.Tensor, name, look)
+    trainer.step(0, batch, views)
+    assert looks == [True]
 
 
 @pytest.mark.parametrize("name", METHODS.names())

@@ -139,6 +139,45 @@ def test_lars_against_loops_from_the_definition() -> None:
     torch.testing.assert_close(plain.detach(), expected[1], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_clipped_lars_against_loops_from_the_definition(fused: bool) -> None:
+    """Rates above, below and at the layer's own, and a rate of 0; the group without `adapt` is as ever."""
+    torch.manual_seed(2)
+    weights = [torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    expected = [weight.detach().clone() for weight in weights]
+    buffers = [torch.zeros(3, 4, dtype=torch.float64) for _ in range(3)]
+    groups = [{"params": weights[:2], "weight_decay": 0.1}, {"params": weights[2:], "adapt": False}]
+    optimiser = LARS(groups, lr=0.5, momentum=0.9, trust=0.02, clip_lr=True, fused=fused)
+    bounded = []
+    for lr in (0.0, 0.5, 0.02, 1e-4):
+        for weight in weights:
+            weight.grad = torch.randn(3, 4, dtype=torch.float64)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        optimiser.step()
+        for i, (weight, decay) in enumerate(zip(weights, (0.1, 0.1, 0.0), strict=True)):
+            assert weight.grad is not None
+            update = weight.grad + decay * expected[i]
+            own = 0.02 * float(expected[i].norm()) / float(update.norm())
+            # The rate that LARC means: the lesser of the layer's own and the schedule's.
+            rate = min(own, lr) if i < 2 else lr
+            bounded.append(own > lr)
+            buffers[i] = 0.9 * buffers[i] + update * (rate / lr if lr else 1.0)
+            expected[i] = expected[i] - lr * buffers[i]
+    assert {True, False} == set(bounded)
+    for weight, value in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.detach(), value, rtol=1e-12, atol=1e-14)
+
+
+def test_clip_is_an_option_of_lars_alone() -> None:
+    model = toy()
+    assert config(name="lars").clip_lr is False
+    optimiser = build_optimiser(config(name="lars", clip_lr=True), model, batch_size=8)
+    assert all(group["clip_lr"] for group in optimiser.param_groups)
+    with pytest.raises(UserError, match="clip, which only lars knows"):
+        config(clip_lr=True)
+
+
 def test_lars_moves_a_zero_weight() -> None:
     weight = torch.zeros(2, requires_grad=True)
     weight.grad = torch.tensor([1.0, -2.0])

@@ -204,6 +204,13 @@ def test_a_mistake_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_each_process_needs_two_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    assert processes.share_of(8) == 2
+    with pytest.raises(UserError, match="batch_size must be 2 pairs for each of 4 processes, got 4; use at"):
+        processes.share_of(4)
+
+
 def test_a_request_to_stop_saves_once_in_all(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(
         schedule__duration="100000 steps", checkpoint__every="100000 steps", monitor__log_every=1
@@ -225,6 +232,15 @@ def test_a_request_to_stop_saves_once_in_all(make_recipe: MakeRecipe, tmp_path: 
     ]
     assert [path.name for path in (out / "checkpoint").iterdir()] == [f"step-{step:08d}"]
     assert last(out, step).step == step
+
+
+def test_a_partner_that_is_gone_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    gone = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:8837")
+    with pytest.raises(UserError, match=r"another one ended; .* --resume"), processes.lost_partner_is_told():
+        raise gone
+    with pytest.raises(RuntimeError, match="shapes"), processes.lost_partner_is_told():
+        raise RuntimeError("shapes differ")
 
 
 def test_the_first_to_fail_tells(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +295,22 @@ def test_the_synchronised_norm_is_that_of_torch(
     torch.testing.assert_close(ours[0].bias.grad, theirs.bias.grad)
     torch.testing.assert_close(ours[0].state_dict(), theirs.state_dict())
     torch.testing.assert_close(ours.eval()(given), theirs.eval()(given))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_synchronised_norm_may_have_no_bias_or_not_learn(alone: None, frozen: bool) -> None:
+    """As `nn.BatchNorm1d(..., bias=False)` of newer versions of torch."""
+    theirs = nn.BatchNorm1d(3)
+    nn.init.normal_(theirs.weight).requires_grad_(not frozen)
+    theirs.register_parameter("bias", None)
+    ours = copy.deepcopy(theirs)
+    synchronise(ours, torch.device("cpu"))
+    given, weights = torch.randn(5, 3), torch.randn(5, 3)
+    left, right = (given.clone().requires_grad_() for _ in range(2))
+    for module, leaf in ((ours, left), (theirs, right)):
+        (module(leaf) * weights).sum().backward()
+    torch.testing.assert_close(left.grad, right.grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
 
 
 def test_norms_of_timm_are_known_and_others_refused(alone: None) -> None:

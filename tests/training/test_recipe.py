@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from sempairs.cli.main import app
 from sempairs.config import load_config, save_config, validate
 from sempairs.errors import UserError
+from sempairs.training import processes
 from sempairs.training.recipe import PretrainRecipe
+from sempairs.views.config import LocalConfig
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("pretrain*.yaml"))
 
@@ -43,6 +47,9 @@ def test_there_are_recipes() -> None:
         ({"clip": 0}, "clip must be greater than 0"),
         ({"speed__precision": "16-mixed"}, r"speed\.precision must be '32-true', 'bf16-mixed' or '64-true'"),
         ({"method": {"name": "simcrl"}}, "did you mean 'simclr'"),
+        ({"method": {"name": "simclr", "queue": 8}}, r"simclr\.queue is not a known key; known keys: .*temp"),
+        ({"method": "simclr"}, "method must be a section of keys, got 'simclr'"),
+        ({"micro_batch": 1.5}, r"micro_batch must be a valid integer, got 1\.5"),
         ({"monitor__collapse_below": 2}, r"monitor\.collapse_below must be less than or equal to 1"),
     ],
 )
@@ -52,6 +59,23 @@ def test_a_wrong_value_is_told_in_one_line(
     with pytest.raises(UserError, match=message) as raised:
         make_recipe(**changes)
     assert "\n" not in str(raised.value)
+
+
+def test_an_override_goes_into_a_section_that_is_null(tmp_path: Path) -> None:
+    recipe = load_config(PretrainRecipe, RECIPES[0], ["views.local=null"])
+    save_config(recipe, tmp_path / "r.yaml")
+    again = load_config(PretrainRecipe, tmp_path / "r.yaml", ["views.local.count=3"])
+    assert recipe.views.local is None
+    assert again.views.local == LocalConfig(count=3)
+
+
+def test_a_dry_run_of_several_processes_prints_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    for rank in (0, 1):
+        monkeypatch.setattr(processes, "launch", lambda rank=rank: processes.Launch(2, 1, rank))
+        shown.append(CliRunner().invoke(app, ["pretrain", str(RECIPES[0]), "--dry-run"]))
+    assert [result.exit_code for result in shown] == [0, 0]
+    assert shown[0].stdout.startswith("seed: ") and shown[1].stdout == ""
 
 
 def test_dry_run_prints_the_whole_recipe_and_writes_nothing(tmp_path: Path) -> None:

@@ -163,6 +163,22 @@ def test_other_images_are_refused_on_resume(
         pretrain(recipe, tmp_path / "run", resume=True)
 
 
+def test_other_pixels_under_the_same_names_are_refused_on_resume(
+    make_recipe: MakeRecipe, images: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    copied = tmp_path / "images"
+    shutil.copytree(images, copied)
+    recipe = make_recipe(data__source=f"folder:{copied}", schedule__duration="4 steps")
+    pretrain(recipe, tmp_path / "run")
+    (tmp_path / "run" / "finished.json").unlink()
+    one, other = sorted(copied.rglob("*.png"))[:2]
+    shutil.copyfile(other, one)
+    with pytest.raises(UserError, match="data gives another images_hash than when the run began"):
+        pretrain(recipe, tmp_path / "run", resume=True)
+
+
 def test_a_corrupt_checkpoint_is_announced_and_the_one_before_is_used(
     make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

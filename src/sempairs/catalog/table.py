@@ -173,10 +173,11 @@ class Catalog:
             assert chosen.shape == (len(self),), f"mask of shape {chosen.shape} for {len(self)} rows"
             chosen = np.flatnonzero(chosen)
         chosen = chosen.astype(np.int64)
+        in_base = self._in_base(chosen)
         if len(chosen) >= _LAZY_ROWS:
             small = np.int32 if self.base.num_rows < 2**31 else np.int64
-            return Catalog(self.base, self._in_base(chosen).astype(small))
-        return Catalog(self.table.take(pa.array(chosen)))
+            return Catalog(self.base, in_base.astype(small))
+        return Catalog(self.base.take(pa.array(in_base)))
 
     def rows_of(self, image_ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """Row numbers (int64) of the given ids. Raises: UserError for an id the catalogue lacks."""

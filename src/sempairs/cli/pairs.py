@@ -84,6 +84,13 @@ def build(
         int | None,
         typer.Option("--max-partners", help="neighbour, redrawn: at most so many partners an image."),
     ] = None,
+    alone: Annotated[
+        str | None,
+        typer.Option(
+            "--alone",
+            help="neighbour: images without a partner: leave_out, or pair_with_itself. Default: leave_out.",
+        ),
+    ] = None,
     same_category: Annotated[
         bool | None,
         typer.Option(
@@ -144,7 +151,7 @@ def build(
         "domain_column": domain_column, "mixed": mixed, "corrupted": corrupted, "file": file, "seed": seed,
         "meaning": meaning, "embeddings": embeddings, "top_k": top_k, "min_similarity": min_similarity,
         "max_similarity": max_similarity, "mutual": mutual, "max_partners": max_partners,
-        "same_category": same_category, "index": index,
+        "same_category": same_category, "index": index, "alone": alone,
     }  # fmt: skip
     chosen = pairs | {name: value for name, value in given.items() if value is not None}
     if "relation" not in chosen:

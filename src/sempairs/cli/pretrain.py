@@ -67,6 +67,11 @@ def pretrain(
     if dry_run:
         import yaml
 
+        from sempairs.training.processes import launch
+
+        if launch().rank > 0:
+            return
+
         data = loaded.model_dump(mode="json")
         typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
         return

@@ -54,7 +54,7 @@ PRESETS = {
     ),
     "cifar-r18": Preset(
         BYOLConfig(hidden=4096, out=256, predictor_hidden=4096),
-        "1000 epochs, bs 256, LARS, lr 1.0, cosine, weight decay 1e-5",
+        "1000 epochs, bs 256, LARS (η .02, clipped), lr 1.0, cosine, weight decay 1e-5",
         "solo-learn, scripts/pretrain/cifar/byol.yaml",
     ),
     "tiny": Preset(

@@ -43,7 +43,7 @@ PRESETS = {
     ),
     "cifar-r18": Preset(
         DCLConfig(temperature=0.1, hidden=2048, out=256),
-        "1000 epochs, bs 256, LARS, lr .4, cosine, weight decay 1e-4",
+        "1000 epochs, bs 256, LARS (η .02, clipped), lr .4, cosine, weight decay 1e-4",
         "as SimCLR (solo-learn), with the temperature of lightly's DCLLoss",
     ),
     "tiny": Preset(DCLConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"),

@@ -67,7 +67,8 @@ PRESETS = {
         DINOConfig(
             **HEAD, out=4096, teacher_temperature=0.07, warm_up=0.05, momentum=0.9995, freeze_last=0.001
         ),
-        "1000 epochs, bs 256, LARS, lr .3, warm-up and cosine, weight decay 1e-6, 2 global crops",
+        "1000 epochs, bs 256, LARS (η .02, clipped), lr .3, warm-up and cosine, weight decay 1e-6, 2 global "
+        "crops",
         "solo-learn, scripts/pretrain/cifar/dino.yaml and solo/methods/dino.py",
     ),
     "tiny": Preset(

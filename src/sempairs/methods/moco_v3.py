@@ -7,14 +7,14 @@ temperature, all of length 1, and the keys of all N pairs over processes, of the
 Every layer of both heads is normalised, without biases, the last one without scale and shift; each view goes
 through each network by itself. All as in facebookresearch/moco-v3, where the projector has two layers for a
 ResNet and three for a ViT; the key network follows along half a cosine, as in BYOL.
-Departures: the momentum is that of the step before (there, of the step under way). Freezing a ViT's patch
-embedding is left to the encoder. Option `same_meaning_negatives: mask` leaves other pairs of the query's
-meaning out of the sum.
+Option `freeze_patch_embedding`: a ViT's patch embedding stays the random projection it began as, section 4.1.
+Departures: the momentum is that of the step before (there, of the step under way). Option
+`same_meaning_negatives: mask` leaves other pairs of the query's meaning out of the sum.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ from sempairs.methods.base import (
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
-from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy
 from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
 from sempairs.views.records import Views
 
@@ -50,18 +50,26 @@ class MoCoV3Config(MethodConfig):
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    freeze_patch_embedding: bool = False
 
 
+HEAD: dict[str, Any] = {"hidden": 4096, "out": 256, "predictor_hidden": 4096}
 PRESETS = {
     "imagenet-r50": Preset(
-        MoCoV3Config(temperature=1.0, hidden=4096, out=256, predictor_hidden=4096),
+        MoCoV3Config(**HEAD, temperature=1.0),
         "LARS, lr .45·bs/256 (bs 4096) and weight decay 1e-6 for 100 epochs (.3 for 300; .3, 1.5e-6 and "
         "momentum .996 for 1000), warm-up 10 epochs, cosine, crop .2",
         "facebookresearch/moco-v3, CONFIG.md, main_moco.py and moco/builder.py",
     ),
+    "imagenet-vit": Preset(
+        MoCoV3Config(**HEAD, temperature=0.2, layers=3, freeze_patch_embedding=True),
+        "300 epochs, AdamW, lr 1.5e-4·bs/256 (bs 4096) and weight decay .1, warm-up 40 epochs, cosine, crop "
+        ".08; there with fixed sin-cos positions and Xavier weights, which timm's ViTs do not have",
+        "facebookresearch/moco-v3, CONFIG.md (ViT-Small and -Base), vits.py and moco/builder.py",
+    ),
     "cifar-r18": Preset(
-        MoCoV3Config(temperature=0.2, hidden=4096, out=256, predictor_hidden=4096),
-        "1000 epochs, bs 256, LARS, lr .3, warm-up and cosine, weight decay 1e-6",
+        MoCoV3Config(**HEAD, temperature=0.2),
+        "1000 epochs, bs 256, LARS (η .02, clipped), lr .3, warm-up and cosine, weight decay 1e-6",
         "solo-learn, scripts/pretrain/cifar/mocov3.yaml",
     ),
     "tiny": Preset(
@@ -99,6 +107,8 @@ class MoCoV3(Method):
     def __init__(self, config: MoCoV3Config, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
+        if config.freeze_patch_embedding:
+            freeze_patch_embedding(self.encoder)
         self.projector = mlp(
             width,
             config.hidden,

@@ -1,4 +1,4 @@
-"""Networks that follow another by an exponential moving average."""
+"""Networks that follow another by an exponential moving average, and what no gradient reaches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,25 @@ import math
 import torch
 from torch import nn
 
+from sempairs.errors import UserError
+
 
 def frozen_copy(module: nn.Module) -> nn.Module:
     """A copy with the same values that no gradient reaches."""
     return copy.deepcopy(module).requires_grad_(False)
+
+
+def freeze_patch_embedding(encoder: nn.Module) -> None:
+    """Takes the first layer of a ViT out of training, in place.
+
+    Raises: UserError if no module of the encoder is called `patch_embed`, as in timm's ViTs.
+    """
+    found = [m for name, m in encoder.named_modules() if name.rpartition(".")[2] == "patch_embed"]
+    if not found:
+        rule = "needs an encoder with a patch embedding, such as vit_small_patch16_224"
+        raise UserError("method.freeze_patch_embedding", rule, True)
+    for module in found:
+        module.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -55,12 +55,13 @@ PUBLISHED = NNCLRConfig(hidden=2048, out=256, predictor_hidden=4096, queue=65536
 PRESETS = {
     "imagenet-r50": Preset(
         PUBLISHED,
-        "400 epochs (ImageNet-100, ResNet-18), bs 128, LARS, lr .4, warm-up and cosine, weight decay 1e-5",
+        "400 epochs (ImageNet-100, ResNet-18), bs 256, LARS (η .02, clipped), lr .4, warm-up and cosine, "
+        "weight decay 1e-5",
         "solo-learn, scripts/pretrain/imagenet-100/nnclr.yaml",
     ),
     "cifar-r18": Preset(
         PUBLISHED,
-        "1000 epochs, bs 256, LARS, lr .4, warm-up and cosine, weight decay 1e-5",
+        "1000 epochs, bs 256, LARS (η .02, clipped), lr .4, warm-up and cosine, weight decay 1e-5",
         "solo-learn, scripts/pretrain/cifar/nnclr.yaml",
     ),
     "tiny": Preset(

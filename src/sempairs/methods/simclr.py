@@ -50,7 +50,7 @@ PRESETS = {
     ),
     "cifar-r18": Preset(
         SimCLRConfig(temperature=0.2, hidden=2048, out=256),
-        "1000 epochs, bs 256, LARS, lr .4, cosine, weight decay 1e-4",
+        "1000 epochs, bs 256, LARS (η .02, clipped), lr .4, cosine, weight decay 1e-4",
         "solo-learn, scripts/pretrain/cifar/simclr.yaml",
     ),
     "tiny": Preset(

@@ -52,9 +52,10 @@ PRESETS = {
         "arXiv:2105.04906, section 4.2",
     ),
     "cifar-r18": Preset(
-        VICRegConfig(hidden=2048, out=2048),
-        "1000 epochs, bs 256, LARS, lr .3, cosine, weight decay 1e-4",
-        "solo-learn, scripts/pretrain/cifar/vicreg.yaml",
+        # Its variance term is the sum of both branches' where v here is their mean: 25 there is 50 here.
+        VICRegConfig(hidden=2048, out=2048, variance=50.0),
+        "1000 epochs, bs 256, LARS (η .02, clipped), lr .3, cosine, weight decay 1e-4",
+        "solo-learn, scripts/pretrain/cifar/vicreg.yaml and solo/losses/vicreg.py",
     ),
     "tiny": Preset(
         VICRegConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"

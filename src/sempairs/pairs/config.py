@@ -55,6 +55,9 @@ class PairsConfig(Config):
     mutual: bool = True
     # At most so many partners an image, the most similar first. Fixed pairs have one anyway.
     max_partners: Annotated[int, Field(ge=1)] | None = None
+    # An image that mining leaves without a partner: no anchor, or an anchor paired with itself, so that the
+    # mined pairs join the augmented ones of all images.
+    alone: Literal["leave_out", "pair_with_itself"] = "leave_out"
     # A use of labels: true keeps neighbours of one leaf category, false those of two, null looks at none.
     same_category: bool | None = None
     # auto: exact below 50,000 images, IVF above.
@@ -93,6 +96,16 @@ class PairsConfig(Config):
         if (embeddings is not None) != (info.data.get("relation") == "neighbour"):
             raise ValueError("must be given for the relation neighbour, and for no other")
         return embeddings
+
+    @field_validator("alone")
+    @classmethod
+    def _alone_among_all(cls, alone: str, info: ValidationInfo) -> str:
+        if alone == "pair_with_itself":
+            if info.data.get("relation") != "neighbour":
+                raise ValueError("must be leave_out for a relation other than neighbour")
+            if info.data.get("count") is not None or info.data.get("per_class") is not None:
+                raise ValueError("must be leave_out where count or per_class limits the pairs")
+        return alone
 
     @field_validator("max_similarity")
     @classmethod

@@ -109,10 +109,12 @@ class GroupDraws:
 
 
 class ListDraws:
-    """Partners by list: those an item is listed with. left, right: (E,) items of each pair, listed once."""
+    """Partners by list: those an item is listed with. left, right: (E,) items of each pair, listed once; an
+    item that is listed with itself is a partner of its own."""
 
     def __init__(self, n: int, left: Int, right: Int) -> None:
-        source, target = np.concatenate([left, right]), np.concatenate([right, left])
+        apart = left != right
+        source, target = np.concatenate([left, right[apart]]), np.concatenate([right, left[apart]])
         order = np.lexsort((target, source))
         self.count = np.bincount(source, minlength=n).astype(np.int64)
         self._start = np.concatenate([[0], np.cumsum(self.count)[:-1]]).astype(np.int64)

@@ -3,7 +3,8 @@
 "Semantic Positive Pairs for Enhancing Visual Representation Learning of Instance Discrimination Methods"
 (arXiv:2306.16122): pairs of different images whose cosine under a pretrained encoder is high enough join the
 augmented pairs (`mixed`). Here also each image's `top_k` nearest only, mutual ones by default, without
-near-duplicates, one partner an image for fixed pairs. No label decides unless `same_category` asks for it.
+near-duplicates, one partner an image for fixed pairs. `alone: pair_with_itself` keeps the augmented pairs of
+all other images, as there. No label decides unless `same_category` asks for it.
 
 Whatever the order of the catalogue or of the table: items are in the order of their ids, ties go by key.
 """
@@ -26,8 +27,8 @@ from sempairs.pairs.draw import ListDraws
 from sempairs.pairs.index import ImageIndex, Int, Labels, Mask
 from sempairs.pairs.matching import SIDE, STREAM
 from sempairs.pairs.neighbours import IndexReport, Searcher
-from sempairs.pairs.relations import class_labels, rule_of
-from sempairs.pairs.select import Selection, compose, within
+from sempairs.pairs.relations import class_labels, relation_name, rule_of
+from sempairs.pairs.select import AUGMENTED, Selection, compose, within
 
 #: So many neighbours are looked at in search of `top_k` that are no near-duplicates.
 WIDEST = 1024
@@ -185,10 +186,14 @@ def _fixed(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[
     anchor, partner = np.where(turned, pairs.right, pairs.left), np.where(turned, pairs.left, pairs.right)
     rule = rule_of(index, config)
     chosen = within(anchor, class_labels(index, rule), config, images_each=1)
-    chosen = chosen[np.argsort(anchor[chosen])]
-    return compose(
-        index, config, rule, anchor[chosen], partner[chosen], score=pairs.cosine[chosen], mining=about
-    )
+    anchor, partner, score = anchor[chosen], partner[chosen], pairs.cosine[chosen]
+    alone = _alone(index, config, anchor, partner)
+    anchor, partner = np.concatenate([anchor, alone]), np.concatenate([partner, alone])
+    score = np.concatenate([score, np.full(len(alone), np.nan)])
+    order = np.argsort(anchor)
+    anchor, partner = anchor[order], partner[order]
+    relation = (anchor == partner).astype(np.int64), (relation_name(config), AUGMENTED)
+    return compose(index, config, rule, anchor, partner, relation=relation, score=score[order], mining=about)
 
 
 def _pool(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[str, Any]) -> Selection:
@@ -207,6 +212,10 @@ def _pool(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[s
             )
     if config.max_partners is not None:
         edges = edges.take(best_first(edges, len(index), partners=config.max_partners))
+    alone = _alone(index, config, edges.left, edges.right)
+    # An image that is listed with itself draws itself.
+    left, right = np.concatenate([edges.left, alone]), np.concatenate([edges.right, alone])
+    edges = Edges(left, right, np.concatenate([edges.cosine, np.full(len(alone), np.nan)]))
     edges = edges.take(np.lexsort((edges.right, edges.left)))
     draws = ListDraws(len(index), edges.left, edges.right)
     pool = np.flatnonzero(draws.count > 0)
@@ -214,6 +223,13 @@ def _pool(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[s
         index, config, rule, pool, np.full(len(pool), -1), draws=draws, edges=(edges.left, edges.right),
         edge_score=edges.cosine, mining=about,
     )  # fmt: skip
+
+
+def _alone(index: ImageIndex, config: PairsConfig, one: Int, other: Int) -> Int:
+    """The items in no pair of `one` and `other`, where they are to be paired with themselves; ascending."""
+    if config.alone == "leave_out":
+        return np.empty(0, dtype=np.int64)
+    return np.setdiff1d(np.arange(len(index)), np.concatenate([one, other]))
 
 
 def best_first(edges: Edges, n: int, *, partners: int = 1) -> Int:

@@ -100,6 +100,10 @@ def compose(
     codes, names = relation or (np.broadcast_to(np.int64(0), len(anchor)), (relation_name(config),))
     names = (*names, AUGMENTED, CORRUPTED)
     true_partner = partner
+    if edges is not None:
+        # Images listed with themselves, for want of another, always draw themselves.
+        alone = edges[0][edges[0] == edges[1]]
+        codes = np.where(np.isin(anchor, alone), len(names) - 2, codes)
     meaning = everyone(index, rule.meaning, edges or (anchor, partner))
     if config.mixed is not None and draws is None:
         stays = modifiers.kept(len(anchor), share=config.mixed, seed=config.seed)

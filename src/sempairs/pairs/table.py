@@ -82,7 +82,9 @@ class PairSet:
         relation, names = selection.relation, selection.relations
         if arm == "semantic" and selection.edges is not None:
             anchor, partner = selection.edges
-            relation, given = np.zeros(len(anchor), dtype=np.int64), selection.edge_score
+            # Images listed with themselves are there for want of a partner.
+            relation = np.where(anchor == partner, len(names) - 2, 0)
+            given = selection.edge_score
             score = np.full(len(anchor), np.nan) if given is None else given
         elif arm != "semantic":
             anchor = partner = selection.shown(arm) if arm == "image_matched" else selection.anchor

@@ -17,18 +17,20 @@ _PARTNER = ("pairs.manifest_hash", "pairs.images")
 # a contrast for which they may has to say so.
 FOLLOWS: dict[str, tuple[str, ...]] = {
     "pairs.arm": _PARTNER,
-    "pairs.relation": _PARTNER,
-    "pairs.mixed": _PARTNER,
-    "pairs.corrupted": _PARTNER,
+    # Arms derive from one semantic set; these make another.
+    "pairs.relation": (*_PARTNER, "pairs.semantic_hash"),
+    "pairs.mixed": (*_PARTNER, "pairs.semantic_hash"),
+    "pairs.corrupted": (*_PARTNER, "pairs.semantic_hash"),
     "optimiser.lr": ("optimiser.peak_lr",),
     "optimiser.base_lr": ("optimiser.peak_lr",),
 }
 # Facts of a run that stand beside its recipe in the provenance; a contrast may declare these too.
 MEASURED = (
-    *_PARTNER, "pairs.mining", "pairs.anchor_hash", "pairs.per_epoch", "pairs.class_histogram",
-    "data.catalog_hash", "data.training_images", "schedule.steps", "schedule.steps_per_epoch",
-    "schedule.warm_up_steps", "optimiser.peak_lr", "images_shown", "initial_weights.encoder",
-    "initial_weights.method", "versions", "hardware", "threads", "code",
+    *_PARTNER, "pairs.mining", "pairs.anchor_hash", "pairs.semantic_hash", "pairs.per_epoch",
+    "pairs.class_histogram", "data.catalog_hash", "data.training_images", "data.pixels", "schedule.steps",
+    "schedule.steps_per_epoch", "schedule.warm_up_steps", "optimiser.peak_lr", "images_shown",
+    "initial_weights.encoder", "initial_weights.method", "versions", "hardware", "threads", "processes",
+    "code",
 )  # fmt: skip
 # What describes the place and time of a run rather than how it was made.
 IGNORED = ("run", "started", "finished", "seconds")

@@ -139,7 +139,8 @@ class _Normalise(torch.autograd.Function):
         factor = scale if weight is None else scale * weight
         into = (gradient - every[0].view(shape) - unit * every[1].view(shape)) * factor.view(shape)
         # Weight and bias get this process's own part: data-parallel training averages them like any other.
-        of_weight, of_bias = (own[1], own[0]) if weight is not None else (None, None)
+        _, learns_weight, learns_bias, _ = ctx.needs_input_grad
+        of_weight, of_bias = own[1] if learns_weight else None, own[0] if learns_bias else None
         return into.to(input.dtype), of_weight, of_bias, None
 
 

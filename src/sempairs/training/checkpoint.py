@@ -62,7 +62,7 @@ def disk_full_is_told(folder: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else int(named[1]) if named else None
         if number not in NO_SPACE:
             raise
-        remedy = "free some space and run again with --resume; the last checkpoint is intact"
+        remedy = "free some space and run again with --resume; what was saved before is intact"
         reason = os.strerror(number or errno.ENOSPC).lower()
         raise UserError(f"--out {folder}", f"could not be written to ({reason})", remedy=remedy) from None
 

@@ -50,7 +50,7 @@ def keep_failure(
     """Writes `out`/failure and returns what to raise.
 
     state: the trainer's. image_ids: those of the catalogue's rows. facts: the run's `steps`, how many
-    `meanings` its pairs have, and its number of `processes`. Raises: OSError.
+    `meanings` its pairs have, and its number of `processes`. Where it cannot be written, the error says so.
     """
     rows = zip(error.batch.anchor, error.batch.partner, strict=True)
     pairs = [f"{image_ids[anchor]} | {image_ids[partner]}" for anchor, partner in rows]
@@ -64,14 +64,17 @@ def keep_failure(
         "crops": [[crop.member, crop.kind] for crop in views.crops], **facts,
     }  # fmt: skip
     where = out / folder.FAILURE
-    write_state(where, error.step, tensors, scalars)
-    named = [pairs[row] for row in error.suspects]
-    shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-    rule = f"must be finite, but is {error.value} at step {error.step + 1}, with the pairs {shown}"
     remedy = (
         f"lower the learning rate or set clip; weights, views and all pairs are in {where}, and "
         f"`sempairs pretrain --replay {out}` finds where it begins"
     )
+    try:
+        write_state(where, error.step, tensors, scalars)
+    except OSError as full:
+        remedy = f"lower the learning rate or set clip; what it came from could not be kept ({full.strerror})"
+    named = [pairs[row] for row in error.suspects]
+    shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+    rule = f"must be finite, but is {error.value} at step {error.step + 1}, with the pairs {shown}"
     return UserError(error.what, rule, remedy=remedy)
 
 
@@ -162,7 +165,8 @@ def _take(recipe: PretrainRecipe, kept: Checkpoint, precision: str) -> _Taken:
         numbers, _ = trainer.step(kept.step, *_batch(kept, fabric.device))
     except NonFiniteLossError as raised:
         error = raised
-    first = watch.first or ("the loss" if error and error.what == "loss" else "the norm of finite gradients")
+    loss = "the loss" if error and error.what == "loss" else ""
+    first = watch.output or loss or watch.gradient or "the norm of finite gradients"
     return _Taken(str(fabric.device), error, numbers, first)
 
 
@@ -179,10 +183,10 @@ def _batch(kept: Checkpoint, device: torch.device) -> tuple[Batch, Views]:
 
 
 class _Watch:
-    """Looks at every module's output and every parameter's gradient; `first`: what was not finite first."""
+    """Looks at every module's output and every parameter's gradient: the first of each that is not finite."""
 
     def __init__(self, method: nn.Module) -> None:
-        self.first = ""
+        self.output = self.gradient = ""
         for name, module in method.named_modules():
             if name:
                 module.register_forward_hook(self._module_hook(name))
@@ -192,22 +196,24 @@ class _Watch:
                 register(self._gradient_hook(name))
 
     def _module_hook(self, name: str) -> Any:
+        # What a look saved for gradients would count among what a micro-batch's second pass must save again.
+        @torch.no_grad()
         def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if self.first or _finite(output):
+            if self.output or _finite(output):
                 return
             seen = [value for value in inputs if isinstance(value, Tensor)]
             if all(map(_finite, seen)):
                 given = f"from finite inputs up to {max(map(_largest, seen), default=0.0):.3g}"
             else:
                 given = "from inputs that are not finite either"
-            self.first = f"the output of {name} ({type(module).__name__}), {given}"
+            self.output = f"the output of {name} ({type(module).__name__}), {given}"
 
         return look
 
     def _gradient_hook(self, name: str) -> Any:
         def look(parameter: Tensor) -> None:
-            if not self.first and not _finite(parameter.grad):
-                self.first = f"the gradient of {name}, the first that the backward pass came to"
+            if not self.gradient and not _finite(parameter.grad):
+                self.gradient = f"the gradient of {name}, the first that the backward pass came to"
 
         return look
 

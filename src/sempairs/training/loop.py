@@ -143,15 +143,14 @@ class Trainer:
             micro_batches(self.method, self.recipe.micro_batch, len(views)),
         ):
             loss, logs, embeddings = self._module(pixels, roles, views.pair_id, views.meaning, views.distinct)
-        numbers, own_losses = self._look({"loss": loss.detach(), **logs})
-        if not math.isfinite(numbers["loss"]):
-            raise _failure(step, batch, views, "loss", numbers["loss"], own_losses)
         self._optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self._check_reached()
-        numbers["gradient_norm"] = self._clip()
-        if not math.isfinite(numbers["gradient_norm"]):
-            raise _failure(step, batch, views, "gradient norm", numbers["gradient_norm"], own_losses)
+        # Looked at once, after the backward pass: the device need not wait for the processor between the two.
+        numbers, own_losses = self._look({"loss": loss.detach(), **logs, "gradient_norm": self._clip()})
+        for name, what in (("loss", "loss"), ("gradient_norm", "gradient norm")):
+            if not math.isfinite(numbers[name]):
+                raise _failure(step, batch, views, what, numbers[name], own_losses)
         factor = warm_up_cosine(step, total=self.total, warm_up=self.warm_up, final=self.final)
         set_rates(self.optimiser, peak=self.peak, factor=factor)
         numbers["lr"] = self.peak * factor
@@ -165,7 +164,8 @@ class Trainer:
         One look at the device for all of them, and one message between processes.
         """
         asked = self.stop.is_set()
-        values = [value.float().reshape(()) for value in scalars.values()]
+        # Wide enough for the norm of gradients in any precision.
+        values = [value.double().reshape(()) for value in scalars.values()]
         values.append(values[0].new_full((), float(asked)))
         every = processes.rows_of_all(torch.stack(values))
         self.stopping = any(row[-1] for row in every)
@@ -183,15 +183,15 @@ class Trainer:
             raise UserError("encoder.arch", rule, remedy="train it in one process")
         self._reached = True
 
-    def _clip(self) -> float:
-        """The norm of all gradients together, before they are scaled down to the recipe's bound, if any."""
+    def _clip(self) -> Tensor:
+        """() The norm of all gradients, before they are scaled down to the bound of the recipe, if any."""
         if self.recipe.clip is None:
             gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
-            return float(torch.nn.utils.get_total_norm(gradients))
-        norm = self.fabric.clip_gradients(
+            return torch.nn.utils.get_total_norm(gradients)
+        norm: Tensor = self.fabric.clip_gradients(
             self._module, self._optimiser, max_norm=self.recipe.clip, error_if_nonfinite=False
         )
-        return float(norm)
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that decides what comes next."""

@@ -26,9 +26,12 @@ class LARS(Optimizer):
 
     For a parameter w of a group with `adapt`, with g its gradient and λ the weight decay,
     u = g + λw is scaled by η‖w‖ / ‖u‖ (1 where a norm is 0); the momentum buffer is v ← μv + u and
-    w ← w − lr·v. Groups without `adapt` take plain SGD steps. Departure from Alg. 1: the denominator is
-    ‖g + λw‖, as in SimCLR's code, instead of ‖g‖ + λ‖w‖; and lr multiplies v when it is applied, so that a
-    schedule does not reach into the momentum (Goyal et al. 2017, arXiv:1706.02677, Eq. 9).
+    w ← w − lr·v. Groups without `adapt` take plain SGD steps. With `clip_lr`, u is scaled by
+    min(η‖w‖ / (lr‖u‖), 1): the layer's rate is min(η‖w‖ / ‖u‖, lr), the schedule's only where its own is
+    greater (LARC: NVIDIA apex, parallel/LARC.py; solo-learn's clip_lr, solo/utils/lars.py).
+    Departures: the denominator is ‖u‖ = ‖g + λw‖, as in SimCLR's code, where Alg. 1, apex and solo-learn have
+    ‖g‖ + λ‖w‖; and lr multiplies v when it is applied, so that a schedule does not reach into the momentum
+    (Goyal et al. 2017, arXiv:1706.02677, Eq. 9).
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class LARS(Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust: float = 0.001,
+        clip_lr: bool = False,
         adapt: bool = True,
         fused: bool = True,
     ) -> None:
         """fused: all tensors of a group in a few operations; otherwise one tensor after the other."""
         defaults = {
-            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt,
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "clip_lr": clip_lr,
+            "adapt": adapt,
         }  # fmt: skip
         super().__init__(params, defaults)
         self.fused = fused
@@ -79,7 +84,7 @@ class LARS(Optimizer):
             weights = torch.stack(torch._foreach_norm(parameters))
             norms = torch.stack(torch._foreach_norm(updates))
             # On the device, without asking for the values: a look would stop the queue.
-            scales = torch.where((weights > 0) & (norms > 0), group["trust"] * weights / norms, 1.0)
+            scales = _trust_ratio(weights, norms, group)
             torch._foreach_mul_(updates, scales.unbind())
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         torch._foreach_mul_(buffers, group["momentum"])
@@ -89,12 +94,19 @@ class LARS(Optimizer):
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         update = gradient.add(parameter, alpha=group["weight_decay"])
         if group["adapt"]:
-            weight_norm, update_norm = parameter.norm(), update.norm()
-            both = (weight_norm > 0) & (update_norm > 0)
-            update.mul_(torch.where(both, group["trust"] * weight_norm / update_norm, 1.0))
+            update.mul_(_trust_ratio(parameter.norm(), update.norm(), group))
         buffer = self.state[parameter]["momentum_buffer"]
         buffer.mul_(group["momentum"]).add_(update)
         parameter.add_(buffer, alpha=-group["lr"])
+
+
+def _trust_ratio(weights: Tensor, updates: Tensor, group: dict[str, Any]) -> Tensor:
+    """What updates are scaled by, of their norms and those of the weights, any shape; 1 where a norm is 0."""
+    ratio = group["trust"] * weights / updates
+    if group["clip_lr"]:
+        # At a rate of 0 the quotient is infinite, and nothing moves.
+        ratio = (ratio / group["lr"]).clamp(max=1.0)
+    return torch.where((weights > 0) & (updates > 0), ratio, 1.0)
 
 
 def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
@@ -130,7 +142,9 @@ def build_optimiser(
                 groups[-1]["adapt"] = False
     lr = config.peak_lr(batch_size)
     if config.name == "lars":
-        return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust, fused=fused)
+        return LARS(
+            groups, lr=lr, momentum=config.momentum, trust=config.trust, clip_lr=config.clip_lr, fused=fused
+        )
     # torch takes either switch, never both.
     how: dict[str, bool] = {"fused": True} if fused else {"foreach": False}
     if config.name == "sgd":

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -68,7 +69,10 @@ def rank() -> int:
 
 
 def share_of(batch_size: int) -> int:
-    """How many pairs of a batch each process gets. Raises: UserError if they cannot get equally many."""
+    """How many pairs of a batch each process gets. Raises: UserError if not equally many, or fewer than 2."""
+    if batch_size < 2 * count():
+        remedy = f"use at least {2 * count()}, or fewer processes"
+        raise UserError("batch_size", f"must be 2 pairs for each of {count()} processes", batch_size, remedy)
     if batch_size % count():
         remedy = f"use a multiple of {count()}, or another number of processes"
         raise UserError("batch_size", f"must be divisible by the {count()} processes", batch_size, remedy)
@@ -95,6 +99,19 @@ def from_first(call: Callable[[], T]) -> T:
     if told[1] is not None:
         raise UserError(told[1], "")
     return told[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def lost_partner_is_told() -> Iterator[None]:
+    """Turns "the other side hung up" inside the block into one line for the user. Raises: UserError."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = "gloo" in str(error) and "onnection" in str(error)
+        if count() == 1 or not (lost or isinstance(error, dist.DistBackendError)):
+            raise
+        remedy = "see what it said; run again with --resume, what was saved before is intact"
+        raise UserError("processes", "must all go on, but another one ended", remedy=remedy) from error
 
 
 def refuse_unless_same(what: dict[str, str]) -> None:

@@ -43,6 +43,8 @@ class OptimiserConfig(Config):
     momentum: Fraction = 0.9  # lars, sgd
     nesterov: bool = False  # sgd
     trust: Annotated[float, Field(gt=0)] = 0.001  # lars
+    # lars: a layer's own rate is bounded by the schedule's rate instead of multiplied by it (LARC).
+    clip_lr: bool = False
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # adamw
     eps: Annotated[float, Field(gt=0)] = 1e-8  # adamw
 
@@ -52,6 +54,8 @@ class OptimiserConfig(Config):
             raise ValueError("needs exactly one of lr (absolute) and base_lr (for a batch of 256)")
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):
             raise ValueError("has nesterov, which only sgd with momentum > 0 knows")
+        if self.clip_lr and self.name != "lars":
+            raise ValueError("has clip_lr, which only lars knows")
         return self
 
     def peak_lr(self, batch_size: int) -> float:

@@ -42,6 +42,7 @@ from sempairs.training.monitor import Monitor, projection_warning, relative_std
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.trackers import Trackers
 from sempairs.views.maker import ViewMaker
+from sempairs.views.store import rows_hash
 
 ECHO = 3.0  # seconds in which a second signal may be the first one's echo
 
@@ -106,7 +107,7 @@ def pretrain(
             held.enter_context(folder_lock(target))
             folder.refuse_if_used(target, resume=resume)
 
-        with disk_full_is_told(target):
+        with processes.lost_partner_is_told(), disk_full_is_told(target):
             processes.from_first(hold)
             return run.execute()
 
@@ -144,6 +145,7 @@ class _Run:
         self.identity = {
             "manifest_hash": self.data.plan.manifest_hash,
             "anchor_hash": self.data.plan.anchor_hash,
+            "images_hash": rows_hash(self.data.catalog),  # pairs are known by ids: not by what the files hold
             "initial_weights": self.initial["method"],
         }
         processes.refuse_unless_same(self.identity)
@@ -179,7 +181,8 @@ class _Run:
             return None
         last = found.checkpoint
         scalars = last.scalars
-        changed = [name for name, value in self.identity.items() if scalars["identity"].get(name) != value]
+        kept = scalars["identity"]
+        changed = [name for name, value in self.identity.items() if kept.get(name, value) != value]
         if changed:
             remedy = "restore the images, or start afresh in another folder"
             raise UserError("data", f"gives another {changed[0]} than when the run began", remedy=remedy)
