@@ -174,7 +174,7 @@ def test_clip_is_an_option_of_lars_alone() -> None:
     assert config(name="lars").clip_lr is False
     optimiser = build_optimiser(config(name="lars", clip_lr=True), model, batch_size=8)
     assert all(group["clip_lr"] for group in optimiser.param_groups)
-    with pytest.raises(UserError, match="clip, which only lars knows"):
+    with pytest.raises(UserError, match="clip_lr, which only lars knows"):
         config(clip_lr=True)
 
 
