@@ -19,31 +19,21 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput
+from sempairs.methods.base import METHODS, Preset, StepOutput
 from sempairs.methods.crops import wanted
+from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.moco_v2 import moco_loss
-from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
-from sempairs.methods.queue import Queue
-from sempairs.methods.sides import draw_order, draw_sides, in_groups, on_sides
+from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Slot, Views
 
 
-class LeOCLRConfig(MethodConfig):
-    """Defaults are those of small images; `LeOCLR.presets` has those of larger ones."""
+class LeOCLRConfig(KeysConfig):
+    """MoCo v2's settings."""
 
     name: Literal["leoclr"] = "leoclr"
-    temperature: float = Field(0.2, gt=0)
-    hidden: int = Field(512, ge=1)
-    out: int = Field(128, ge=1)
-    queue: int = Field(1024, ge=1)
-    momentum: float = Field(0.99, ge=0, le=1)
-    final_momentum: float = Field(0.999, ge=0, le=1)
-    norm_groups: int = Field(1, ge=1)
-    same_meaning_negatives: Literal["keep", "mask"] = "keep"
 
 
 PRESETS = {
@@ -82,47 +72,26 @@ def leoclr_loss(
 
 
 @METHODS.register("leoclr")
-class LeOCLR(Method):
+class LeOCLR(Keys):
     """Logs how many queued keys share the query's meaning, and their share of the queue."""
 
     Config = LeOCLRConfig
     presets = PRESETS
     slots = (Slot("anchor"), Slot("partner"), Slot("anchor", "original"), Slot("partner", "original"))
 
-    def __init__(self, config: LeOCLRConfig, encoder: nn.Module, width: int) -> None:
-        super().__init__(config, encoder, width)
-        self.config = config
-        hidden = nn.Linear(width, config.hidden)
-        self.projector = nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Linear(config.hidden, config.out))
-        self.key_encoder = frozen_copy(self.encoder)
-        self.key_projector = frozen_copy(self.projector)
-        self.queue = Queue(config.queue, config.out)
-        self._new: tuple[Tensor, Tensor] | None = None  # keys and meanings of the step under way
-
-    def after_step(self, progress: float) -> None:
-        if self._new is not None:
-            self.queue.push(*self._new)
-        self._new = None
-        momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
-        follow(self.key_encoder, self.encoder, momentum)
-        follow(self.key_projector, self.projector, momentum)
-
     def forward(self, views: Views) -> StepOutput:
         *crops, anchor, partner = wanted(views, self)
         original, _ = on_sides(anchor, partner, draw_sides(views.pair_id, self.queue.pushed))
-        groups = self.config.norm_groups
-        embeddings = in_groups(self.encoder, original, groups)
-        with torch.no_grad():
-            order = draw_order(views.pair_id, self.queue.pushed)
-            keys = [self.key_projector(in_groups(self.key_encoder, crop, groups, order)) for crop in crops]
+        queries, embeddings = self.queries(original)
+        keys = [self.keys(crop, views.pair_id) for crop in crops]
         # Pair by pair, so that the queue is the same with any number of processes.
-        self._new = torch.stack(keys, dim=1).flatten(0, 1), views.meaning.repeat_interleave(2)
+        self._new = [(torch.stack(keys, dim=1).flatten(0, 1), views.meaning.repeat_interleave(2))]
         same = same_meaning_queue(views.meaning, self.queue.meaning)
         loss = leoclr_loss(
-            self.projector(embeddings),
+            queries,
             tuple(keys),
             self.queue.vectors,
             temperature=self.config.temperature,
-            exclude=same if self.config.same_meaning_negatives == "mask" else None,
+            exclude=self.excluded(same),
         )
         return StepOutput(loss, meaning_logs(same, same.shape[1]), embeddings.detach())

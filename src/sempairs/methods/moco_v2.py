@@ -22,13 +22,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from sempairs.methods.base import (
     METHODS,
-    Method,
-    MethodConfig,
     Preset,
     StepOutput,
     check_paired,
@@ -36,26 +33,17 @@ from sempairs.methods.base import (
     two_views,
 )
 from sempairs.methods.distributed import layout_of
-from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
-from sempairs.methods.queue import Queue
-from sempairs.methods.sides import draw_order, draw_sides, in_groups, on_sides
+from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Views
 
 
-class MoCoV2Config(MethodConfig):
-    """Defaults are those of small images; `MoCoV2.presets` has the published ones."""
+class MoCoV2Config(KeysConfig):
+    """`MoCoV2.presets` has the published settings."""
 
     name: Literal["moco_v2"] = "moco_v2"
-    temperature: float = Field(0.2, gt=0)
-    hidden: int = Field(512, ge=1)
-    out: int = Field(128, ge=1)
-    queue: int = Field(1024, ge=1)
-    momentum: float = Field(0.99, ge=0, le=1)
-    final_momentum: float = Field(0.999, ge=0, le=1)
     symmetric: bool = False
-    norm_groups: int = Field(1, ge=1)
-    same_meaning_negatives: Literal["keep", "mask"] = "keep"
 
 
 PRESETS = {
@@ -94,29 +82,12 @@ def moco_loss(
 
 
 @METHODS.register("moco_v2")
-class MoCoV2(Method):
+class MoCoV2(Keys):
     """Logs how many queued keys share the query's meaning, and their share of the queue."""
 
     Config = MoCoV2Config
     presets = PRESETS
-
-    def __init__(self, config: MoCoV2Config, encoder: nn.Module, width: int) -> None:
-        super().__init__(config, encoder, width)
-        self.config = config
-        hidden = nn.Linear(width, config.hidden)
-        self.projector = nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Linear(config.hidden, config.out))
-        self.key_encoder = frozen_copy(self.encoder)
-        self.key_projector = frozen_copy(self.projector)
-        self.queue = Queue(config.queue, config.out)
-        self._new: list[tuple[Tensor, Tensor]] = []  # keys and meanings of the step under way
-
-    def after_step(self, progress: float) -> None:
-        for keys, meaning in self._new:
-            self.queue.push(keys, meaning)
-        self._new = []
-        momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
-        follow(self.key_encoder, self.encoder, momentum)
-        follow(self.key_projector, self.projector, momentum)
+    config: MoCoV2Config
 
     def forward(self, views: Views) -> StepOutput:
         query, key = two_views(views, self.name)
@@ -130,13 +101,9 @@ class MoCoV2(Method):
         return StepOutput(loss, meaning_logs(same, same.shape[1]), embeddings.detach())
 
     def _direction(self, query: Tensor, key: Tensor, views: Views, same: Tensor) -> tuple[Tensor, Tensor]:
-        groups = self.config.norm_groups
-        embeddings = in_groups(self.encoder, query, groups)
-        with torch.no_grad():
-            order = draw_order(views.pair_id, self.queue.pushed)
-            keys = self.key_projector(in_groups(self.key_encoder, key, groups, order))
+        queries, embeddings = self.queries(query)
+        keys = self.keys(key, views.pair_id)
         self._new.append((keys, views.meaning))
-        exclude = same if self.config.same_meaning_negatives == "mask" else None
-        queries, temperature = self.projector(embeddings), self.config.temperature
+        exclude, temperature = self.excluded(same), self.config.temperature
         loss = moco_loss(queries, keys, self.queue.vectors, temperature=temperature, exclude=exclude)
         return loss, embeddings

@@ -18,35 +18,25 @@ as in MoCo v2.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.crops import wanted
 from sempairs.methods.distributed import layout_of
-from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
-from sempairs.methods.queue import Queue
-from sempairs.methods.sides import draw_order, draw_sides, in_groups, on_sides
+from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Slot, Views
 
 
-class SePPIDConfig(MethodConfig):
-    """Defaults are those of small images; `SePPID.presets` has those of larger ones."""
+class SePPIDConfig(KeysConfig):
+    """MoCo v2's settings."""
 
     name: Literal["sepp_id"] = "sepp_id"
-    temperature: float = Field(0.2, gt=0)
-    hidden: int = Field(512, ge=1)
-    out: int = Field(128, ge=1)
-    queue: int = Field(1024, ge=1)
-    momentum: float = Field(0.99, ge=0, le=1)
-    final_momentum: float = Field(0.999, ge=0, le=1)
-    norm_groups: int = Field(1, ge=1)
-    same_meaning_negatives: Literal["keep", "mask"] = "keep"
 
 
 PRESETS = {
@@ -98,7 +88,7 @@ def sepp_id_loss(
 
 
 @METHODS.register("sepp_id")
-class SePPID(Method):
+class SePPID(Keys):
     """Logs `semantic_fraction`, the share of pairs with a semantic positive (all, if views do not say which
     partners are other images), how many queued keys share the query's meaning, and their share."""
 
@@ -106,38 +96,23 @@ class SePPID(Method):
     presets = PRESETS
     slots = (Slot("anchor"), Slot("anchor"), Slot("partner"), Slot("partner"))
 
-    def __init__(self, config: SePPIDConfig, encoder: nn.Module, width: int) -> None:
-        super().__init__(config, encoder, width)
-        self.config = config
-        hidden = nn.Linear(width, config.hidden)
-        self.projector = nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Linear(config.hidden, config.out))
-        self.key_encoder = frozen_copy(self.encoder)
-        self.key_projector = frozen_copy(self.projector)
-        self.queue = Queue(config.queue, config.out)
-        self._new: tuple[Tensor, Tensor] | None = None  # keys and meanings of the step under way
-
-    def after_step(self, progress: float) -> None:
-        if self._new is not None:
-            self.queue.push(*self._new)
-        self._new = None
-        momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
-        follow(self.key_encoder, self.encoder, momentum)
-        follow(self.key_projector, self.projector, momentum)
-
     def forward(self, views: Views) -> StepOutput:
         every = torch.ones_like(views.pair_id, dtype=torch.bool)
         distinct = every if views.distinct is None else views.distinct
         query, key, semantic = self._roles(wanted(views, self), views.pair_id, distinct)
-        groups, order = self.config.norm_groups, draw_order(views.pair_id, self.queue.pushed)
-        embeddings = in_groups(self.encoder, query, groups)
-        with torch.no_grad():
-            keys = self.key_projector(in_groups(self.key_encoder, key, groups, order))
-            others = self.key_projector(in_groups(self.key_encoder, semantic, groups, order))
-        self._new = keys, views.meaning
+        queries, embeddings = self.queries(query)
+        keys = self.keys(key, views.pair_id)
+        self._new = [(keys, views.meaning)]
         same = same_meaning_queue(views.meaning, self.queue.meaning)
-        options: dict[str, Any] = {"distinct": distinct, "temperature": self.config.temperature}
-        options["exclude"] = same if self.config.same_meaning_negatives == "mask" else None
-        loss = sepp_id_loss(self.projector(embeddings), keys, others, self.queue.vectors, **options)
+        loss = sepp_id_loss(
+            queries,
+            keys,
+            self.keys(semantic, views.pair_id),
+            self.queue.vectors,
+            distinct=distinct,
+            temperature=self.config.temperature,
+            exclude=self.excluded(same),
+        )
         logs = {"semantic_fraction": distinct.float().mean()} | meaning_logs(same, same.shape[1])
         return StepOutput(loss, logs, embeddings.detach())
 

@@ -1,0 +1,75 @@
+"""A query network, a key network that follows it, and a queue of keys: MoCo v2 without its loss.
+
+He et al. 2020, arXiv:1911.05722, section 3.2; Chen et al. 2020, arXiv:2003.04297. Details: moco_v2.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sempairs.methods.base import Method, MethodConfig
+from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.queue import Queue
+from sempairs.methods.sides import draw_order, in_groups
+
+
+class KeysConfig(MethodConfig):
+    """What MoCo v2 and the methods built on it share. Defaults are those of small images."""
+
+    temperature: float = Field(0.2, gt=0)
+    hidden: int = Field(512, ge=1)
+    out: int = Field(128, ge=1)
+    queue: int = Field(1024, ge=1)
+    momentum: float = Field(0.99, ge=0, le=1)
+    final_momentum: float = Field(0.999, ge=0, le=1)
+    norm_groups: int = Field(1, ge=1)
+    same_meaning_negatives: Literal["keep", "mask"] = "keep"
+
+
+class Keys(Method):
+    """A query network, a key network that follows it, and a queue of keys: all of MoCo v2 but its loss.
+
+    `forward` leaves the keys of its step, and their meanings, in `_new`.
+    """
+
+    config: KeysConfig
+
+    def __init__(self, config: KeysConfig, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        self.config = config
+        hidden = nn.Linear(width, config.hidden)
+        self.projector = nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Linear(config.hidden, config.out))
+        self.key_encoder = frozen_copy(self.encoder)
+        self.key_projector = frozen_copy(self.projector)
+        self.queue = Queue(config.queue, config.out)
+        self._new: list[tuple[Tensor, Tensor]] = []
+
+    def after_step(self, progress: float) -> None:
+        for keys, meaning in self._new:
+            self.queue.push(keys, meaning)
+        self._new = []
+        momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        follow(self.key_encoder, self.encoder, momentum)
+        follow(self.key_projector, self.projector, momentum)
+
+    def queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Projections (B, D) and embeddings (B, W)."""
+        embeddings = in_groups(self.encoder, images, self.config.norm_groups)
+        return self.projector(embeddings), embeddings
+
+    def keys(self, images: Tensor, pair_id: Tensor) -> Tensor:
+        """Keys (B, D), without gradients."""
+        with torch.no_grad():
+            order = draw_order(pair_id, self.queue.pushed)
+            keys: Tensor = self.key_projector(
+                in_groups(self.key_encoder, images, self.config.norm_groups, order)
+            )
+        return keys
+
+    def excluded(self, same: Tensor) -> Tensor | None:
+        """Of queued keys that share the query's meaning, `same` (B, K): those to leave out."""
+        return same if self.config.same_meaning_negatives == "mask" else None
