@@ -60,7 +60,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/barlow.yaml",
     ),
     "tiny": Preset(
-        BarlowTwinsConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        BarlowTwinsConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

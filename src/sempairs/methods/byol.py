@@ -58,7 +58,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/byol.yaml",
     ),
     "tiny": Preset(
-        BYOLConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        BYOLConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

@@ -72,7 +72,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/dino.yaml and solo/methods/dino.py",
     ),
     "tiny": Preset(
-        DINOConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        DINOConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

@@ -48,7 +48,7 @@ PRESETS = {
         "none known: the baseline's, solo-learn, scripts/pretrain/cifar/mocov2plus.yaml",
     ),
     "tiny": Preset(
-        LeOCLRConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        LeOCLRConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

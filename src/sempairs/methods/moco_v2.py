@@ -58,7 +58,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/mocov2plus.yaml",
     ),
     "tiny": Preset(
-        MoCoV2Config(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        MoCoV2Config(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

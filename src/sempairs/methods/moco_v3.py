@@ -73,7 +73,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/mocov3.yaml",
     ),
     "tiny": Preset(
-        MoCoV3Config(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        MoCoV3Config(), "14 epochs, bs 128, AdamW, lr 8e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

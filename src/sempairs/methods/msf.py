@@ -68,7 +68,9 @@ PRESETS = {
         "none published; the code's rule for widths (2 and 1/4 of the encoder's) and training, 1000 epochs",
         "UMBCvision/MSF, train_msf.py",
     ),
-    "tiny": Preset(MSFConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"),
+    "tiny": Preset(
+        MSFConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
+    ),
 }
 
 

@@ -65,7 +65,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/nnclr.yaml",
     ),
     "tiny": Preset(
-        NNCLRConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        NNCLRConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

@@ -54,7 +54,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/simclr.yaml",
     ),
     "tiny": Preset(
-        SimCLRConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        SimCLRConfig(), "14 epochs, bs 128, AdamW, lr 8e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

@@ -59,7 +59,7 @@ PRESETS = {
         "inside the logarithm (solo/losses/simclr.py)",
     ),
     "tiny": Preset(
-        SupConConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        SupConConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

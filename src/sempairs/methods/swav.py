@@ -70,7 +70,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/swav.yaml",
     ),
     "tiny": Preset(
-        SwAVConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        SwAVConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 

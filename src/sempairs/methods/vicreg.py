@@ -58,7 +58,7 @@ PRESETS = {
         "solo-learn, scripts/pretrain/cifar/vicreg.yaml and solo/losses/vicreg.py",
     ),
     "tiny": Preset(
-        VICRegConfig(), "6 to 60 epochs, bs 256, AdamW, lr 2e-3, warm-up and cosine", "this project"
+        VICRegConfig(), "14 epochs, bs 128, AdamW, lr 8e-3, warm-up and cosine", "benchmarks/tuning.py"
     ),
 }
 
