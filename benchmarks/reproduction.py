@@ -346,7 +346,9 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], asked: dict[str, Any])
     with open(path, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, [*rows[0], *asked], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, **asked} for row in rows)
+        # Of the source its kind: where it lies is this machine's matter.
+        kind = str(asked["source"]).partition(":")[0]
+        writer.writerows({**row, **asked, "source": kind} for row in rows)
 
 
 # Options that decide what a cell comes to.
