@@ -346,8 +346,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], asked: dict[str, Any])
     with open(path, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, [*rows[0], *asked], lineterminator="\n")
         writer.writeheader()
-        # Of the source its kind: where it lies is this machine's matter.
-        kind = str(asked["source"]).partition(":")[0]
+        kind = str(asked["source"]).partition(":")[0]  # where it lies is no result
         writer.writerows({**row, **asked, "source": kind} for row in rows)
 
 
