@@ -68,9 +68,7 @@ PRESETS = {
         "none published; the code's rule for widths (2 and 1/4 of the encoder's) and training, 1000 epochs",
         "UMBCvision/MSF, train_msf.py",
     ),
-    "tiny": Preset(
-        MSFConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up and cosine", "benchmarks/tuning.py"
-    ),
+    "tiny": Preset(MSFConfig(), "14 epochs, bs 128, AdamW, lr 2e-3, warm-up, cosine", "benchmarks/tuning.py"),
 }
 
 
