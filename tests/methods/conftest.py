@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,6 +35,18 @@ def make_views(batch: int = 8, *, slots: Sequence[Slot] = PAIR, local: int = 0, 
     )
     pairs = torch.arange(batch)
     return Views(crops, pairs, pairs // 2, pairs % 3 > 0)
+
+
+def swap_views(views: Views) -> Views:
+    """The same pairs, the members' pictures exchanged."""
+    left, right = views.crops
+    crops = (replace(left, pixels=right.pixels), replace(right, pixels=left.pixels))
+    return replace(views, crops=crops)
+
+
+@pytest.fixture
+def swapped_views() -> Callable[[Views], Views]:
+    return swap_views
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from sempairs.methods.barlow_twins import BarlowTwins, BarlowTwinsConfig, barlow_terms
 from sempairs.methods.base import ParamRule
-from sempairs.views.records import Views
 
 LAMBDA = 0.0051
 
@@ -93,7 +92,9 @@ def test_shapes_that_are_not_paired_batches_are_refused(shapes):
         barlow_terms(torch.randn(shapes[0]), torch.randn(shapes[1]))
 
 
-def test_loss_weighs_and_scales_the_logged_terms_and_each_view_passes_by_itself(encoder, views):
+def test_loss_weighs_and_scales_the_logged_terms_and_each_view_passes_by_itself(
+    encoder, views, swapped_views
+):
     method = BarlowTwins(BarlowTwinsConfig(hidden=8, out=5, off_diagonal=0.3, scale=0.1), encoder, 6)
     seen = []
     encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
@@ -101,7 +102,7 @@ def test_loss_weighs_and_scales_the_logged_terms_and_each_view_passes_by_itself(
     weighed = 0.1 * (step.logs["on_diagonal"] + 0.3 * step.logs["off_diagonal"])
     torch.testing.assert_close(step.loss.detach(), weighed)
     assert seen == [8, 8]
-    swapped = method(Views(views.crops[::-1], views.pair_id, views.meaning))
+    swapped = method(swapped_views(views))
     torch.testing.assert_close(swapped.loss, step.loss, rtol=1e-4, atol=0)
 
 

@@ -135,12 +135,14 @@ def test_a_step_that_was_not_finished_leaves_the_queue_alone(encoder, views, new
     assert method.queue.filled == 8
 
 
-def test_symmetric_is_the_mean_of_both_directions_and_swapping_views_changes_nothing(encoder, views):
+def test_symmetric_is_the_mean_of_both_directions_and_swapping_views_changes_nothing(
+    encoder, views, swapped_views
+):
     method = MoCoV2(CONFIG.model_copy(update={"symmetric": True}), encoder, 6).double()
-    crops = [type(c)(c.pixels.double(), c.member, c.kind) for c in views.crops]
-    forth = type(views)((crops[0], crops[1]), views.pair_id, views.meaning)
-    back = type(views)((crops[1], crops[0]), views.pair_id, views.meaning)
-    loss = method(forth).loss
+    crops = tuple(type(c)(c.pixels.double(), c.member, c.kind) for c in views.crops)
+    views = type(views)(crops, views.pair_id, views.meaning)
+    back = swapped_views(views)
+    loss = method(views).loss
     torch.testing.assert_close(method(back).loss, loss, rtol=1e-12, atol=0)
     q = [method.projector(method.encoder(crop.pixels)) for crop in crops]
     k = [method.key_projector(method.key_encoder(crop.pixels)) for crop in crops]

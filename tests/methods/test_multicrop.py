@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sempairs.errors import UserError
-from sempairs.methods import MethodConfig, build_method, dino, swav
+from sempairs.methods import METHODS, MethodConfig, build_method, dino, swav
 from sempairs.methods.dino import DINOConfig
 from sempairs.methods.multicrop import (
     CodeHead,
-    all_crops,
     by_resolution,
     code_health,
     code_loss,
@@ -126,14 +125,17 @@ def test_each_resolution_passes_the_network_once_and_rows_come_back_to_their_cro
     torch.testing.assert_close(out, torch.stack([encoder(crop) for crop in crops]))
 
 
-def test_crops_are_two_global_ones_then_local_ones(new_views):
+@pytest.mark.parametrize("name", ["dino", "swav"])
+def test_crops_are_two_global_ones_then_local_ones(name, encoder, new_views):
+    method = build_method(METHODS.get(name).Config(), encoder, 6, seed=0)
     views = new_views(local=3)
-    assert all(got is crop.pixels for got, crop in zip(all_crops(views, "x"), views.crops, strict=True))
+    assert all(got is crop.pixels for got, crop in zip(method.crops(views), views.crops, strict=True))
     last = Views(views.crops[::-1], views.pair_id, views.meaning)
     third = new_views(slots=[Slot("anchor"), Slot("partner"), Slot("anchor")])
     for wrong in (new_views(slots=[Slot("anchor")]), last, third):
-        with pytest.raises(UserError, match=r"^views must be two global crops for x, then local ones"):
-            all_crops(wrong, "x")
+        rule = f"^views must be global of anchor, global of partner, then local ones if any for {name}"
+        with pytest.raises(UserError, match=rule):
+            method.crops(wrong)
 
 
 @pytest.mark.parametrize("unit_rows", [True, False])

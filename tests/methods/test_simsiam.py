@@ -87,7 +87,7 @@ def test_shapes_that_are_not_paired_batches_are_refused(shapes):
         negative_cosine(torch.randn(shapes[0]), torch.randn(shapes[1]))
 
 
-def test_method_gives_the_papers_loss_of_its_own_projections_and_predictions(encoder, views):
+def test_method_gives_the_papers_loss_of_its_own_projections_and_predictions(encoder, views, swapped_views):
     method = SimSiam(CONFIG, encoder, 6).double()
     views = doubled(views)
     z = [method.projector(method.encoder(crop.pixels)) for crop in views.crops]
@@ -95,7 +95,7 @@ def test_method_gives_the_papers_loss_of_its_own_projections_and_predictions(enc
     step = method(views)
     torch.testing.assert_close(step.loss, reference(p[0], z[0], p[1], z[1]), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(dict(step.logs), projection_health(z[0].detach()), rtol=1e-5, atol=1e-6)
-    swapped = Views(views.crops[::-1], views.pair_id, views.meaning)
+    swapped = swapped_views(views)
     torch.testing.assert_close(method(swapped).loss, step.loss, rtol=1e-12, atol=0)
 
 

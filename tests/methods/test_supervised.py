@@ -58,7 +58,9 @@ def test_other_shapes_are_refused(shapes):
         cross_entropy(torch.randn(shapes[0]), torch.zeros(shapes[1], dtype=torch.long))
 
 
-def test_both_views_are_classified_in_one_batch_and_swapping_them_changes_nothing(encoder, views):
+def test_both_views_are_classified_in_one_batch_and_swapping_them_changes_nothing(
+    encoder, views, swapped_views
+):
     method = build_method(SupervisedConfig(label_smoothing=0.1), encoder, 6, seed=0, meanings=4)
     seen = []
     encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
@@ -69,7 +71,7 @@ def test_both_views_are_classified_in_one_batch_and_swapping_them_changes_nothin
     torch.testing.assert_close(step.loss, expected, rtol=1e-5, atol=1e-6)
     right = (logits.argmax(1) == views.meaning.repeat(2)).float().mean()
     assert step.logs["accuracy"].item() == right.item()
-    swapped = method(Views(views.crops[::-1], views.pair_id, views.meaning))
+    swapped = method(swapped_views(views))
     torch.testing.assert_close(swapped.loss, step.loss, rtol=1e-5, atol=0)
 
 

@@ -27,7 +27,6 @@ from sempairs.methods.base import (
     StepOutput,
     check_paired,
     in_float32,
-    two_views,
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
@@ -107,7 +106,7 @@ class BarlowTwins(Method):
         return ParamRule(lr_scale=self.config.vector_lr_scale if parameter.ndim == 1 else 1.0)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(left)
         of_left = self.projector(embeddings)
         terms = barlow_terms(of_left, self.projector(self.encoder(right)))

@@ -17,7 +17,7 @@ target network, a queue, a centre) is a module or a buffer, so that `state_dict(
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, cast
@@ -109,6 +109,19 @@ class Method(nn.Module, ABC):
     def forward(self, views: Views) -> StepOutput:
         """The loss of one batch of pairs. Raises: UserError for crops the method cannot use."""
 
+    def crops(self, views: Views) -> tuple[Tensor, ...]:
+        """The pixels (B, 3, S, S) of the crops of `slots`, in that order, and then of local ones, if any.
+
+        Raises: UserError for a batch of other crops.
+        """
+        given = [Slot(crop.member, crop.kind) for crop in views.crops]
+        rest = given[len(self.slots) :]
+        local = all(slot.kind == "local" for slot in rest) if self.takes_local else not rest
+        if tuple(given[: len(self.slots)]) != self.slots or not local:
+            more = ", then local ones if any" if self.takes_local else ""
+            raise UserError("views", f"must be {_listed(self.slots)}{more} for {self.name}", _listed(given))
+        return tuple(crop.pixels for crop in views.crops)
+
     def before_step(self, progress: float) -> None:
         """Called before the forward pass; progress in [0, 1) is the share of the steps already taken."""
 
@@ -156,15 +169,8 @@ def build_method(
         return build(config, encoder, width)
 
 
-def two_views(views: Views, method: str) -> tuple[Tensor, Tensor]:
-    """The pixels of both crops, (B, 3, S, S) each, of a batch that holds exactly two global crops.
-
-    Raises: UserError otherwise.
-    """
-    kinds = [crop.kind for crop in views.crops]
-    if kinds != ["global", "global"]:
-        raise UserError("views", f"must be two global crops for {method}", kinds)
-    return views.crops[0].pixels, views.crops[1].pixels
+def _listed(slots: Iterable[Slot]) -> str:
+    return ", ".join(f"{slot.kind} of {slot.member}" for slot in slots)
 
 
 def check_paired(left: Tensor, right: Tensor) -> None:

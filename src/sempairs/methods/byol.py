@@ -18,16 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import (
-    METHODS,
-    Method,
-    MethodConfig,
-    Preset,
-    StepOutput,
-    check_paired,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
@@ -93,7 +84,7 @@ class BYOL(Method):
         follow(self.target_projector, self.projector, momentum)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(left)
         from_left = self.predictor(self.projector(embeddings))
         from_right = self.predictor(self.projector(self.encoder(right)))

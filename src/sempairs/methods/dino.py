@@ -23,17 +23,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
+from sempairs.methods.distributed import mean_of_all
 from sempairs.methods.health import projection_health
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
-from sempairs.methods.multicrop import (
-    GLOBAL,
-    CodeHead,
-    all_crops,
-    by_resolution,
-    code_health,
-    code_loss,
-    mean_of_all,
-)
+from sempairs.methods.multicrop import GLOBAL, CodeHead, by_resolution, code_health, code_loss
 from sempairs.views.records import Views
 
 
@@ -135,7 +128,7 @@ class DINO(Method):
         return self.teacher_encoder
 
     def forward(self, views: Views) -> StepOutput:
-        crops = all_crops(views, self.name)
+        crops = self.crops(views)
         embeddings = by_resolution(self.encoder, crops)
         _, student = self.head(embeddings)
         with torch.no_grad():

@@ -56,6 +56,20 @@ def layout_of(rows: Tensor) -> Layout:
     return Layout(tuple(torch.cat(counts).tolist()), dist.get_rank())
 
 
+def over_processes(values: Tensor, *, largest: bool = False) -> Tensor:
+    """The sum of `values` over processes, or their largest, without gradient; collective, in place."""
+    operation: Any = dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values, op=operation)
+    return values
+
+
+@torch.no_grad()
+def mean_of_all(rows: Tensor) -> Tensor:
+    """(K,): the mean of rows (N, K) over all processes, N differing or not; a collective call."""
+    return over_processes(rows.sum(dim=0)) / layout_of(rows).total
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, layout: Layout) -> Tensor:

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from sempairs.methods.base import METHODS, Preset, StepOutput
-from sempairs.methods.crops import wanted
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.moco_v2 import moco_loss
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
@@ -80,7 +79,7 @@ class LeOCLR(Keys):
     slots = (Slot("anchor"), Slot("partner"), Slot("anchor", "original"), Slot("partner", "original"))
 
     def forward(self, views: Views) -> StepOutput:
-        *crops, anchor, partner = wanted(views, self)
+        *crops, anchor, partner = self.crops(views)
         original, _ = on_sides(anchor, partner, draw_sides(views.pair_id, self.queue.pushed))
         queries, embeddings = self.queries(original)
         keys = [self.keys(crop, views.pair_id) for crop in crops]

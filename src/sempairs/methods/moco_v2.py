@@ -24,14 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sempairs.methods.base import (
-    METHODS,
-    Preset,
-    StepOutput,
-    check_paired,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
@@ -90,7 +83,7 @@ class MoCoV2(Keys):
     config: MoCoV2Config
 
     def forward(self, views: Views) -> StepOutput:
-        query, key = two_views(views, self.name)
+        query, key = self.crops(views)
         if not self.config.symmetric:
             query, key = on_sides(query, key, draw_sides(views.pair_id, self.queue.pushed))
         same = same_meaning_queue(views.meaning, self.queue.meaning)

@@ -21,16 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import (
-    METHODS,
-    Method,
-    MethodConfig,
-    Preset,
-    StepOutput,
-    check_paired,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy
@@ -130,7 +121,7 @@ class MoCoV3(Method):
         follow(self.key_projector, self.projector, momentum)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(left)
         from_left = self.predictor(self.projector(embeddings))
         from_right = self.predictor(self.projector(self.encoder(right)))

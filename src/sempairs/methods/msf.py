@@ -21,16 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sempairs.methods.base import (
-    METHODS,
-    Method,
-    MethodConfig,
-    Preset,
-    StepOutput,
-    check_paired,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.momentum import follow, frozen_copy
 from sempairs.methods.queue import Queue
@@ -125,7 +116,8 @@ class MSF(Method):
         follow(self.target_projector, self.projector, self.config.momentum)
 
     def forward(self, views: Views) -> StepOutput:
-        query, other = on_sides(*two_views(views, self.name), draw_sides(views.pair_id, self.queue.pushed))
+        left, right = self.crops(views)
+        query, other = on_sides(left, right, draw_sides(views.pair_id, self.queue.pushed))
         embeddings = self.encoder(query)
         prediction = self.predictor(self.projector(embeddings))
         with torch.no_grad():

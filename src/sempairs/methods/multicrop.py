@@ -10,18 +10,14 @@ in, so that more local crops never make a pair less semantic than half.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sempairs.errors import UserError
 from sempairs.methods.base import in_float32
-from sempairs.methods.distributed import layout_of
-from sempairs.views.records import Views
+from sempairs.methods.distributed import layout_of, over_processes
 
 GLOBAL = 2
 # Groups that codes tell rows apart into. On made-up data (tests/methods/test_multicrop.py) healthy ones had
@@ -29,18 +25,7 @@ GLOBAL = 2
 LEAST_CODE_INFORMATION = 1.5
 
 
-def all_crops(views: Views, method: str) -> list[Tensor]:
-    """The pixels of two global crops and of the local ones, if any, after them, (B, 3, S, S) each.
-
-    Raises: UserError for other crops.
-    """
-    kinds = [crop.kind for crop in views.crops]
-    if kinds[:GLOBAL] != ["global"] * GLOBAL or any(kind != "local" for kind in kinds[GLOBAL:]):
-        raise UserError("views", f"must be two global crops for {method}, then local ones if any", kinds)
-    return [crop.pixels for crop in views.crops]
-
-
-def by_resolution(network: Callable[[Tensor], Tensor], crops: list[Tensor]) -> Tensor:
+def by_resolution(network: Callable[[Tensor], Tensor], crops: Sequence[Tensor]) -> Tensor:
     """(V, B, D): what `network` gives for each of V crops, those of one size passing it in one batch.
 
     So each resolution has batch statistics of its own, as in the papers' code.
@@ -141,12 +126,6 @@ def code_health(codes: Tensor) -> dict[str, Tensor]:
     return {"code_entropy": own, "code_usage": usage.exp(), "code_information": (usage - own).exp()}
 
 
-@torch.no_grad()
-def mean_of_all(rows: Tensor) -> Tensor:
-    """(K,): the mean of rows (N, K) over all processes, N differing or not; a collective call."""
-    return over_processes(rows.sum(dim=0)) / layout_of(rows).total
-
-
 def code_warning(means: Mapping[str, float]) -> str | None:
     """What to tell the user about the codes, of the methods that log their health."""
     groups = means.get("code_information", math.inf)
@@ -156,11 +135,3 @@ def code_warning(means: Mapping[str, float]) -> str | None:
         f"the codes are collapsing: they tell images apart into {groups:.2f} groups (warned of below "
         f"{LEAST_CODE_INFORMATION:g}); lower the learning rate, or look at the method's temperatures"
     )
-
-
-def over_processes(values: Tensor, *, largest: bool = False) -> Tensor:
-    """The sum of `values` over processes, or their largest, without gradient; collective, in place."""
-    operation: Any = dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(values, op=operation)
-    return values

@@ -21,16 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import (
-    METHODS,
-    Method,
-    MethodConfig,
-    Preset,
-    StepOutput,
-    check_paired,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
@@ -115,7 +106,7 @@ class NNCLR(Method):
         self._new = None
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(left)
         z = self.projector(embeddings), self.projector(self.encoder(right))
         places = [nearest(rows, self.queue.vectors) for rows in z]

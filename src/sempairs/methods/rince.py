@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32, two_views
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
 from sempairs.methods.simclr import same_meaning, view_logits
@@ -93,7 +93,7 @@ class RINCE(Method):
         self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(torch.cat([left, right]))
         same = same_meaning(views.meaning)
         loss = rince_loss(

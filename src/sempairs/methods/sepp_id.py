@@ -25,7 +25,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sempairs.methods.base import METHODS, Preset, StepOutput, check_paired, in_float32
-from sempairs.methods.crops import wanted
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
@@ -99,7 +98,7 @@ class SePPID(Keys):
     def forward(self, views: Views) -> StepOutput:
         every = torch.ones_like(views.pair_id, dtype=torch.bool)
         distinct = every if views.distinct is None else views.distinct
-        query, key, semantic = self._roles(wanted(views, self), views.pair_id, distinct)
+        query, key, semantic = self._roles(self.crops(views), views.pair_id, distinct)
         queries, embeddings = self.queries(query)
         keys = self.keys(key, views.pair_id)
         self._new = [(keys, views.meaning)]

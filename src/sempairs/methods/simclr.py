@@ -17,16 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import (
-    METHODS,
-    Method,
-    MethodConfig,
-    Preset,
-    StepOutput,
-    check_paired,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import Layout, layout_of
 from sempairs.methods.heads import mlp
 from sempairs.views.records import Views
@@ -118,7 +109,7 @@ class SimCLR(Method):
         self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(torch.cat([left, right]))
         same = same_meaning(views.meaning)
         mask = self.config.same_meaning_negatives == "mask"

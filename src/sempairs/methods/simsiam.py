@@ -27,7 +27,6 @@ from sempairs.methods.base import (
     StepOutput,
     check_paired,
     in_float32,
-    two_views,
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
@@ -98,7 +97,7 @@ class SimSiam(Method):
         return ParamRule(constant_lr=self.config.constant_predictor_lr and name.startswith("predictor."))
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(left)
         of_left, of_right = self.projector(embeddings), self.projector(self.encoder(right))
         directions = (self.predictor(of_left), of_right), (self.predictor(of_right), of_left)

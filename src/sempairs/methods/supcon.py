@@ -21,15 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import (
-    METHODS,
-    Method,
-    MethodConfig,
-    Preset,
-    StepOutput,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.simclr import same_meaning, view_logits
@@ -102,7 +94,7 @@ class SupCon(Method):
         self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(torch.cat([left, right]))
         of_left, of_right = self.projector(embeddings).chunk(2)
         loss = supcon_loss(

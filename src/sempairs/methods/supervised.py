@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32, two_views
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.views.records import Views
 
@@ -77,7 +77,7 @@ class Supervised(Method):
         self.classifier = nn.Linear(width, meanings)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(torch.cat([left, right]))
         logits = self.classifier(embeddings)
         meaning = views.meaning.repeat(2)

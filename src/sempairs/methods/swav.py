@@ -23,18 +23,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput
-from sempairs.methods.distributed import layout_of
+from sempairs.methods.distributed import layout_of, over_processes
 from sempairs.methods.health import projection_health
-from sempairs.methods.multicrop import (
-    GLOBAL,
-    CodeHead,
-    all_crops,
-    by_resolution,
-    code_health,
-    code_loss,
-    over_processes,
-    sinkhorn,
-)
+from sempairs.methods.multicrop import GLOBAL, CodeHead, by_resolution, code_health, code_loss, sinkhorn
 from sempairs.methods.negatives import same_meaning_queue
 from sempairs.methods.queue import Queue
 from sempairs.views.records import Views
@@ -125,7 +116,7 @@ class SwAV(Method):
         return codes[:, : scores.shape[1]]
 
     def forward(self, views: Views) -> StepOutput:
-        embeddings = by_resolution(self.encoder, all_crops(views, self.name))
+        embeddings = by_resolution(self.encoder, self.crops(views))
         projections, scores = self.head(embeddings)
         codes = self.codes(scores[:GLOBAL])
         loss = code_loss(codes, scores / self.config.temperature)

@@ -17,16 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import (
-    METHODS,
-    Method,
-    MethodConfig,
-    Preset,
-    StepOutput,
-    check_paired,
-    in_float32,
-    two_views,
-)
+from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.views.records import Views
@@ -111,7 +102,7 @@ class VICReg(Method):
         self.expander = mlp(width, config.hidden, config.out, layers=3, bias=True, norm_last=False)
 
     def forward(self, views: Views) -> StepOutput:
-        left, right = two_views(views, self.name)
+        left, right = self.crops(views)
         embeddings = self.encoder(left)
         terms = vicreg_terms(self.expander(embeddings), self.expander(self.encoder(right)))
         loss = (
