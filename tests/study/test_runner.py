@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,12 +17,13 @@ import yaml
 from sempairs.config import validate
 from sempairs.errors import UserError
 from sempairs.files import folder_lock, read_json
+from sempairs.study import runner
 from sempairs.study.cell import one_line, run_cell
 from sempairs.study.folder import Outcome, read_outcome, write_outcome
 from sempairs.study.gathered import gather
 from sempairs.study.plan import freeze, load_plan
 from sempairs.study.recipe import StudyRecipe
-from sempairs.study.runner import run_study
+from sempairs.study.runner import run_cells, run_study
 
 from .conftest import study_recipe, synthetic_plan, toy_list, toy_study
 
@@ -192,6 +194,34 @@ def test_a_cell_whose_process_is_gone_was_interrupted(tmp_path):
     assert read_outcome(tmp_path, cell).state == "waiting"
     (tmp_path / "runs" / cell.id / "outcome.json").write_text("{")
     assert read_outcome(tmp_path, cell).state == "interrupted"
+
+
+def test_a_stop_while_a_cell_starts_leaves_nobody(tmp_path, monkeypatch):
+    started = []
+
+    def start(*_, **more):
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], **more))
+        signal.raise_signal(number)
+        return started[-1]
+
+    plan = synthetic_plan(study_recipe())
+    freeze(plan, tmp_path)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        with monkeypatch.context() as patched:
+            patched.setattr(runner, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
+            with pytest.raises(KeyboardInterrupt, match="finished cells are kept"):
+                run_cells(plan, tmp_path, jobs=1)
+        assert signal.getsignal(number) is before
+    assert [child.poll() for child in started] == [-signal.SIGTERM] * 2
+
+
+def test_a_cell_does_not_outlive_a_runner_that_was_gone_before_it_looked(study):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    cell = [sys.executable, "-m", "sempairs.study.cell", str(study["out"]), "simclr_wild_seed0"]
+    environment = {**ENVIRONMENT, "SEMPAIRS_RUNNER": str(gone.pid)}
+    assert subprocess.run(cell, env=environment, timeout=60, check=False).returncode == 130
 
 
 def test_a_lock_left_by_nobody_is_no_obstacle(tmp_path):

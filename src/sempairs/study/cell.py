@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sempairs.config import validate
-from sempairs.study.folder import Outcome, cell_folder, read_outcome, write_outcome
+from sempairs.study.folder import Outcome, cell_folder, is_alive, read_outcome, write_outcome
 from sempairs.study.plan import Cell, Plan, load_plan
 
 STOPPED = 130  # exit status after an interruption, as a shell has it
@@ -87,9 +87,10 @@ def _fresh_results(folder: Path) -> Path:
     return out
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with(runner: int) -> None:
     """Ends this process when the runner is gone, also when it was killed and could not say so."""
-    while os.getppid() == parent:
+    parent = os.getppid()
+    while os.getppid() == parent and is_alive(runner):
         time.sleep(1)
     os._exit(STOPPED)
 
@@ -97,8 +98,8 @@ def _end_with_parent(parent: int) -> None:
 def main(arguments: list[str]) -> int:
     """Exit status: 0 finished, 1 broken, 130 interrupted."""
     study, identity = arguments
-    if os.environ.get("SEMPAIRS_RUNNER") == str(os.getppid()):
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    if runner := os.environ.get("SEMPAIRS_RUNNER"):
+        threading.Thread(target=_end_with, args=(int(runner),), daemon=True).start()
     outcome = run_cell(Path(study), identity)
     if outcome.state == "broken":
         print(f"error: {outcome.error}", file=sys.stderr)

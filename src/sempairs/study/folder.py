@@ -54,7 +54,7 @@ def read_outcome(study: Path, cell: Cell) -> Outcome:
         return Outcome("interrupted", error="its outcome.json is damaged")
     if outcome.state == "finished" and outcome.hash != cell.hash:
         return Outcome("waiting", error="its folder holds another recipe")
-    if outcome.state == "running" and not _alive(outcome.pid):
+    if outcome.state == "running" and not is_alive(outcome.pid):
         return Outcome("interrupted", seconds=outcome.seconds)
     return outcome
 
@@ -104,7 +104,8 @@ def write_results(study: Path, rows: Mapping[str, list[Result]], plan: Plan) -> 
         pq.write_table(pa.Table.from_pylist(table), temporary)
 
 
-def _alive(pid: int | None) -> bool:
+def is_alive(pid: int | None) -> bool:
+    """Whether there is a process of this number, of any user."""
     if pid is None:
         return False
     try:

@@ -88,9 +88,9 @@ def run_cells(plan: Plan, out: Path, *, jobs: int) -> None:
     if not waiting:
         return
     running: list[_Running] = []
-    with _progress(plan, out, waiting) as shown, _terminable():
+    with _progress(plan, out, waiting) as shown, _stop_asked() as stop:
         try:
-            while waiting or running:
+            while (waiting or running) and not stop.is_set():
                 while waiting and len(running) < jobs:
                     running.append(_start(plan, out, waiting.pop(0)))
                 time.sleep(POLL)
@@ -98,12 +98,10 @@ def run_cells(plan: Plan, out: Path, *, jobs: int) -> None:
                     running.remove(entry)
                     shown.settled(entry.cell, _settle(out, entry))
                 shown.update(running)
-        except KeyboardInterrupt:
+        finally:
             _end(running)
-            raise KeyboardInterrupt("stopped; finished cells are kept, and the others can go on") from None
-        except BaseException:
-            _end(running)
-            raise
+        if waiting or running:
+            raise KeyboardInterrupt("stopped; finished cells are kept, and the others can go on")
 
 
 def _is_finished(plan: Plan, out: Path, cell: Cell) -> bool:
@@ -168,20 +166,21 @@ def _signal(entry: _Running, number: signal.Signals) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Inside, SIGTERM interrupts like Ctrl-C, so that a scheduler's stop also ends the children."""
+def _stop_asked() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, and by SIGTERM, as a scheduler stops a job. Nothing is raised: an exception between the
+    start of a cell and the note of it would leave the cell running, with nobody to end it."""
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop  # signals reach the main thread only
         return
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Progress:
