@@ -10,7 +10,8 @@ ours      the training loop of `sempairs pretrain`: pairs, keyed views, channels
 constant  the same step, fed with one batch of views made beforehand: what the arithmetic alone allows; what
           `ours` lacks to it is the time outside the model's forward and backward pass and its update
 lightly   the example in its documentation (lightly_methods.py) with its transform, a DataLoader with two
-          workers and SGD; images wait in memory as PIL has them, so no file is read or decoded
+          workers and SGD; images wait in memory as PIL has them, so no file is read or decoded; the encoder's
+          convolutions are torch's own, without encoders/small_maps.py
 
 each in float32 and in bf16 (autocast, over lightly's loss as well). Compared are `default`: each as it comes,
 bf16 with ours and float32 with lightly; `float32` and `bf16`: both the same. Views have no blur on either
@@ -32,11 +33,12 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightly_methods import LIGHTLY, Pictures
 from sempairs.config import validate
 from sempairs.encoders import build_encoder
+from sempairs.encoders.small_maps import SmallMapConv2d
 from sempairs.files import write_json
 from sempairs.methods import build_method
 from sempairs.training.data import Batch, TrainingData, batches, load_data
@@ -141,6 +143,9 @@ class Lightly:
             batch_size=settings.batch_size, shuffle=True, drop_last=True, num_workers=workers,
         )  # fmt: skip
         encoder = build_encoder(settings.encoder, seed=0)
+        for module in encoder.modules():
+            if isinstance(module, SmallMapConv2d):
+                module.__class__ = nn.Conv2d
         self.method = LIGHTLY[name](encoder, encoder.width, **SETTINGS[name])
         trained = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.SGD(trained, lr=0.06)

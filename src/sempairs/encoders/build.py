@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sempairs.encoders.config import EncoderConfig
-from sempairs.encoders.one_pixel import widen_single_pixels
+from sempairs.encoders.small_maps import use_matrix_products
 from sempairs.encoders.weights import load_weights, read_weights
 from sempairs.errors import UserError, unknown
 from sempairs.keyed import text_key
@@ -72,7 +72,7 @@ def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     width = int(declared or getattr(model, "num_features", 0))
     if config.weights is not None:
         load_weights(model, read_weights(Path(config.weights)), where=config.weights)
-    widen_single_pixels(model)
+    use_matrix_products(model)
     return Encoder(model, config, width)
 
 
