@@ -37,8 +37,7 @@ from torch import Tensor, nn
 
 from lightly_methods import LIGHTLY, Pictures
 from sempairs.config import validate
-from sempairs.encoders import build_encoder
-from sempairs.encoders.small_maps import SmallMapConv2d
+from sempairs.encoders import build_encoder, small_maps
 from sempairs.files import write_json
 from sempairs.methods import build_method
 from sempairs.training.data import Batch, TrainingData, batches, load_data
@@ -144,7 +143,7 @@ class Lightly:
         )  # fmt: skip
         encoder = build_encoder(settings.encoder, seed=0)
         for module in encoder.modules():
-            if isinstance(module, SmallMapConv2d):
+            if isinstance(module, small_maps.Conv2d):
                 module.__class__ = nn.Conv2d
         self.method = LIGHTLY[name](encoder, encoder.width, **SETTINGS[name])
         trained = [parameter for parameter in self.method.parameters() if parameter.requires_grad]

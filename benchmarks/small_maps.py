@@ -4,7 +4,9 @@
 
 Layers of a tiny-resnet at 32 px, a ResNet-18 and a ResNet-50 whose output maps are small enough for the
 product (encoders/small_maps.py); last, for each precision, two that are not, with the bound lifted. Times are
-of the whole backward pass, for input and weights, in turns, in channels_last. Figures are medians over rounds. Writes benchmarks/results/small_maps.json.
+of the whole backward pass, for input and weights, in turns, in channels_last.
+
+Figures are medians over rounds. Writes benchmarks/results/small_maps.json.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def measure(precision: str, shape: tuple[int, ...], batch: int, rounds: int) -> 
     before, after, side, kernel, stride = shape
     dtype = getattr(torch, "bfloat16" if precision == "bf16" else precision)
     ways: dict[str, nn.Conv2d] = {}
-    for name, kind in (("torch", nn.Conv2d), ("ours", small_maps.SmallMapConv2d)):
+    for name, kind in (("torch", nn.Conv2d), ("ours", small_maps.Conv2d)):
         layer = kind(before, after, kernel, stride, kernel // 2, bias=False)
         ways[name] = layer.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(batch, before, side, side).to(dtype, memory_format=torch.channels_last)

@@ -235,7 +235,8 @@ def test_ctrl_c_is_one_line_and_keeps_nothing_half_written(tmp_path, made, argum
     command = [a.replace("OUT", str(tmp_path / "out")).replace("SET", str(made / "pairs")) for a in arguments]
     # Pressed for it, when the first image is opened: nothing depends on how fast the machine is.
     pressed = (
-        "import _thread, sys; import sempairs.catalog.sources.release as release; from sempairs.cli.main import run\n"
+        "import _thread, signal, sys; import sempairs.catalog.sources.release as release; from sempairs.cli.main import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background of a shell
         "read = release.read_tables\n"
         "def press(*a, **k): _thread.interrupt_main(); return read(*a, **k)\n"
         "release.read_tables = press; sys.exit(run(sys.argv[1:]))"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sempairs.encoders import EncoderConfig, build_encoder
-from sempairs.encoders.small_maps import LARGEST, SmallMapConv2d, _Conv2d, use_matrix_products
+from sempairs.encoders.small_maps import LARGEST, Conv2d, _Convolution, use_matrix_products
 
 SHAPES = [  # channels in and out, side of the input, kernel, stride, padding
     (16, 24, 4, 3, 1, 1), (16, 24, 8, 3, 2, 1), (16, 24, 8, 1, 2, 0), (16, 24, 2, 3, 1, 1),
@@ -37,7 +37,7 @@ def pair(shape: tuple[int, ...], **more: Any) -> tuple[nn.Conv2d, nn.Conv2d, Ten
     plain = nn.Conv2d(before, after, kernel, stride, padding, **more)
     layer = copy.deepcopy(plain)
     use_matrix_products(nn.Sequential(layer))
-    assert type(layer) is SmallMapConv2d
+    assert type(layer) is Conv2d
     return layer, plain, torch.randn(6, before, side, side)
 
 
@@ -53,7 +53,7 @@ def is_ours(out: Tensor) -> bool:
         if node is not None and node not in seen:
             seen.add(node)
             waiting += [parent for parent, _ in node.next_functions]
-    return "_Conv2dBackward" in {node.name() for node in seen}
+    return "_ConvolutionBackward" in {node.name() for node in seen}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -82,7 +82,7 @@ def test_the_function_passes_gradcheck() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(4, 3, 3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda a, b: _Conv2d.apply(a, b, (1, 2), (2, 1)), (x, weight))
+    assert torch.autograd.gradcheck(lambda a, b: _Convolution.apply(a, b, (1, 2), (2, 1)), (x, weight))
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -100,6 +100,8 @@ def test_only_small_maps_that_are_trained_go_another_way() -> None:
     assert LARGEST[torch.float32] == 4
     assert is_ours(layer(torch.randn(2, 4, 2, 2)))
     assert not is_ours(layer(torch.randn(2, 4, 3, 2)))
+    alone = torch.randn(4, 2, 2)
+    assert not is_ours(layer(alone)) and torch.equal(layer(alone), layer(alone[None])[0])
     with torch.no_grad():
         assert layer(torch.randn(2, 4, 2, 2)).grad_fn is None
     layer.weight.requires_grad_(False)

@@ -20,10 +20,10 @@ LARGEST = {torch.bfloat16: 16, torch.float32: 4}
 
 
 def use_matrix_products(model: nn.Module) -> None:
-    """Makes every plain convolution of `model` a `SmallMapConv2d`, in place; weights and names stay."""
+    """Makes every plain convolution of `model` a `Conv2d` as below, in place; weights and names stay."""
     for module in model.modules():
         if type(module) is nn.Conv2d and _is_plain(module):
-            module.__class__ = SmallMapConv2d
+            module.__class__ = Conv2d
 
 
 def _is_plain(module: nn.Conv2d) -> bool:
@@ -31,31 +31,29 @@ def _is_plain(module: nn.Conv2d) -> bool:
     return whole and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
-class SmallMapConv2d(nn.Conv2d):
+class Conv2d(nn.Conv2d):
     """`nn.Conv2d`, with another way to the weights' gradient where output maps are small."""
 
     def forward(self, input: Tensor) -> Tensor:
         half = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if half else input.dtype
-        if input.device.type != "cpu" or not self._leaves_small_maps(input, LARGEST.get(dtype, 0)):
+        small = (
+            input.device.type == "cpu" and input.ndim == 4 and self._positions(input) <= LARGEST.get(dtype, 0)
+        )
+        if not (small and torch.is_grad_enabled() and self.weight.requires_grad):
             return super().forward(input)
         weight, bias = self.weight.to(dtype), self.bias
-        out: Tensor = _Conv2d.apply(input.to(dtype), weight, self.stride, self.padding)
+        out: Tensor = _Convolution.apply(input.to(dtype), weight, self.stride, self.padding)
         return out if bias is None else out + bias.to(dtype)[:, None, None]
 
-    def _leaves_small_maps(self, x: Tensor, largest: int) -> bool:
-        if x.ndim != 4 or not (largest and torch.is_grad_enabled() and self.weight.requires_grad):
-            return False
-        height, width = (
-            (side + 2 * int(pad) - kernel) // stride + 1
-            for side, pad, kernel, stride in zip(
-                x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True
-            )
-        )
-        return 0 < height * width <= largest
+    def _positions(self, x: Tensor) -> int:
+        """Of the output map."""
+        assert not isinstance(self.padding, str)
+        (high, wide), (down, right), (above, left) = self.kernel_size, self.stride, self.padding
+        return ((x.shape[-2] + 2 * above - high) // down + 1) * ((x.shape[-1] + 2 * left - wide) // right + 1)
 
 
-class _Conv2d(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Any, padding: Any) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -67,7 +65,7 @@ class _Conv2d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x = conv2d_input(x.shape, weight, gradient, ctx.stride, ctx.padding)
+            of_x = conv2d_input(x.shape, weight, gradient, ctx.stride, ctx.padding)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
             (out, channels, height, width), (down, right) = weight.shape, ctx.stride
             above, left = ctx.padding
