@@ -106,7 +106,10 @@ def test_only_small_maps_that_are_trained_go_another_way() -> None:
         assert layer(torch.randn(2, 4, 2, 2)).grad_fn is None
     layer.weight.requires_grad_(False)
     assert not is_ours(layer(torch.randn(2, 4, 2, 2, requires_grad=True)))
-    assert not is_ours(layer.double()(torch.randn(2, 4, 2, 2, dtype=torch.float64, requires_grad=True)))
+    layer.double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        wide = layer(torch.randn(2, 4, 2, 2, dtype=torch.float64))
+    assert wide.dtype is torch.float64 and not is_ours(wide)
 
 
 def test_other_layers_stay_as_they_are() -> None:

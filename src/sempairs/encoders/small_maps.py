@@ -35,7 +35,7 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d`, with another way to the weights' gradient where output maps are small."""
 
     def forward(self, input: Tensor) -> Tensor:
-        half = torch.is_autocast_enabled("cpu")
+        half = torch.is_autocast_enabled("cpu") and input.dtype is not torch.float64  # as autocast itself
         dtype = torch.get_autocast_dtype("cpu") if half else input.dtype
         small = (
             input.device.type == "cpu" and input.ndim == 4 and self._positions(input) <= LARGEST.get(dtype, 0)
