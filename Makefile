@@ -8,7 +8,7 @@ OUT ?= runs/quickstart
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make quickstart   the controlled study on emoji-pairs, then a report (about 6 minutes)"
+	@echo "make quickstart   the controlled study on emoji-pairs, then a report (about 5 minutes)"
 	@echo "make test         the test suite"
 	@echo "make check        what CI runs: format, lint, types, tests"
 	@echo "make bench        every benchmark (an idle machine, please)"
