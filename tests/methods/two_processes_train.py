@@ -7,6 +7,7 @@ averaged; saved is the state after them. Batch normalisation trains, as the engi
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -70,7 +71,7 @@ def main(target: str, rank: int) -> None:
         rows = slice(0, first) if rank == 0 else slice(first, None)
         out[share] = {name: trained(name, rows, processes=2) for name in METHODS.names()}
     torch.save(out, f"{target}.{rank}")
-    dist.destroy_process_group()
+    os._exit(0)  # as `sempairs` itself: threads of gloo can abort a process that is taken down
 
 
 if __name__ == "__main__":

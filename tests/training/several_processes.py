@@ -9,6 +9,7 @@ After each session all must hold the same state.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def main() -> None:
         recipe = load_config(PretrainRecipe, job["recipe"])
         more = {name: job.get(name) for name in ("stop", "spoil")}
         pretrain(recipe, Path(job["out"]), resume=job["resume"], **more)
-    dist.destroy_process_group()
+    os._exit(0)  # as `sempairs` itself: threads of gloo can abort a process that is taken down
 
 
 if __name__ == "__main__":

@@ -265,6 +265,19 @@ def test_the_first_to_fail_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == [True, False, False]
 
 
+@pytest.mark.parametrize(("world", "printed"), [("1", "done\ntaken down\n"), ("2", "done\n")])
+def test_one_of_several_ends_without_being_taken_down(world: str, printed: str) -> None:
+    command = (
+        "import atexit, torch; from sempairs.cli.main import _leave; atexit.register(print, 'taken down');"
+        "print('done'); _leave(3)"
+    )
+    environment = {**os.environ, "WORLD_SIZE": world}
+    done = subprocess.run(
+        [sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, printed, "")
+
+
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[None]:
     """A process group of this process."""

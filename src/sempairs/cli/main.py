@@ -6,8 +6,9 @@ import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -82,11 +83,26 @@ def _options(
     """Read by `main` from the arguments themselves, so that `--debug` works anywhere on the line."""
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point: runs the verb and turns every error into its line and exit status."""
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    sys.exit(run(arguments, debug=debug))
+    _leave(run(arguments, debug=debug))
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends this process; at once where it is one of several that torchrun or srun started.
+
+    Threads of torch.distributed may still want the interpreter while it is taken down, and then abort the
+    process (seen with gloo, torch 2.15): the launcher would call a finished run failed.
+    """
+    started = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    if "torch" in sys.modules and any(number != "1" for number in started):
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from inspect import signature
@@ -62,6 +63,8 @@ def make_fabric(speed: SpeedConfig) -> Any:
     accepted = signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in accepted else "broadcast_buffers"
     strategy = DDPStrategy(**{buffers: False})
+    # Said of 1 x 1 kernels in channels_last, whose strides mean the same.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     fabric = Fabric(
         accelerator=accelerator, devices=launch.per_node, num_nodes=launch.nodes, strategy=strategy,
         precision=speed.precision,
