@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -61,12 +60,11 @@ def measure(precision: str, shape: tuple[int, ...], batch: int, rounds: int) -> 
     x = torch.randn(batch, before, side, side).to(dtype, memory_format=torch.channels_last)
     x.requires_grad_()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    calls: list[tuple[str, Callable[..., float]]] = [(name, backward) for name in ways]
     with mock.patch.object(small_maps, "LARGEST", {dtype: 10**9}):
         for turn in range(rounds + 1):
-            for name, call in calls if turn % 2 else reversed(calls):
-                taken = call(ways[name], x)
-                if turn:
+            for name in ways if turn % 2 else reversed(ways):
+                taken = backward(ways[name], x)
+                if turn:  # the first warms up
                     seconds[name].append(taken)
     middle = {f"{name}_ms": 1e3 * statistics.median(times) for name, times in seconds.items()}
     ratio = statistics.median(a / b for a, b in zip(seconds["torch"], seconds["ours"], strict=True))

@@ -1,9 +1,9 @@
 """Convolutions that leave small maps: the gradient of their weights as one matrix product, on CPUs.
 
-oneDNN computes that gradient with kernels made for large maps. A product of gradients and patches makes the
-whole backward pass of such a layer up to three times faster in bf16 (`benchmarks/small_maps.py`), and it is
-right for a single pixel, where oneDNN's kernel for stride 2 leaves what only padding reached unset: whatever
-was in memory, mostly finite (seen with torch 2.15). Outputs and the gradient of the inputs are torch's own.
+oneDNN is slow at that gradient where maps are small. A product of gradients and patches makes the whole
+backward pass of such a layer up to three times faster in bf16 (`benchmarks/small_maps.py`), and it is right for
+a single pixel, where oneDNN's kernel for stride 2 leaves what only padding reached unset: whatever was in
+memory, mostly finite (seen with torch 2.15). Outputs and the gradient of the inputs are torch's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-#: Positions of an output map up to which the product is the faster way, whatever the batch and the channels.
+#: Positions of an output map up to which the product is faster (1 x 1 kernels in float32 can lose a little).
 LARGEST = {torch.bfloat16: 16, torch.float32: 4}
 
 
