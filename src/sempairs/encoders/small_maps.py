@@ -1,8 +1,8 @@
 """Convolutions that leave small maps: the gradient of their weights as one matrix product, on CPUs.
 
 oneDNN is slow at that gradient where maps are small. A product of gradients and patches makes the whole
-backward pass of such a layer up to three times faster in bf16 (`benchmarks/small_maps.py`), and it is right for
-a single pixel, where oneDNN's kernel for stride 2 leaves what only padding reached unset: whatever was in
+backward pass of such a layer up to three times faster in bf16 (`benchmarks/small_maps.py`), and it is right
+for a single pixel, where oneDNN's kernel for stride 2 leaves what only padding reached unset: whatever was in
 memory, mostly finite (seen with torch 2.15). Outputs and the gradient of the inputs are torch's own.
 """
 
