@@ -59,14 +59,3 @@ def test_importing_the_command_line_loads_nothing_heavy():
 def test_every_public_name_resolves():
     for name in sempairs.__all__:
         assert getattr(sempairs, name) is not None
-
-
-def test_files_stay_short():
-    root = PACKAGE.parents[1]
-    long = {
-        str(path.relative_to(root)): lines
-        for folder in ("src", "tools", "benchmarks", "tests")
-        for path in (root / folder).rglob("*.py")
-        if (lines := len(path.read_text().splitlines())) > 400
-    }
-    assert not long
