@@ -24,8 +24,8 @@ from sempairs.catalog.voc import VocImage, VocObject, write_voc
 from sempairs.errors import UserError
 
 WritePng = Callable[..., Path]
-# Both read the bundled release, which has tests of its own.
-BUNDLED = ("emoji-pairs", "release")
+# They read the bundled releases, which have tests of their own.
+BUNDLED = ("emoji-pairs", "object-pairs", "release")
 # These keep images as bare pixels; all others have files to pass on.
 PIXELS = ("digits", "fashion-mnist")
 

@@ -55,7 +55,7 @@ _STRICTNESS = ("CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-US")
 @dataclass(frozen=True)
 class Model:
     """One model. name, kind: as its catalogue has them. licence: SPDX id, None where it is not one of SPDX's
-    values or not clear. files: what lies in its folder, by name."""
+    values or not clear. files: what lies in its folder, by name. icon: the picture its catalogue shows, a file."""
 
     key: str
     library: str
@@ -67,6 +67,7 @@ class Model:
     rotation: tuple[float, ...] | None
     obj: str
     files: Mapping[str, bytes]
+    icon: bytes
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and contents of its files, and how it is turned."""
@@ -190,12 +191,15 @@ def _read_library(library: str, data: bytes, debian: str | None) -> list[Model]:
         files = folders.get(str(path.parent), {})
         if path.name not in files:
             raise UserError("--package", f"library {library} lacks the model", str(path))
-        models.append(_model(library, entry, licence, path, files))
+        icon = PurePosixPath(entry["icon"].lstrip("/"))
+        picture = folders.get(str(icon.parent), {}).get(icon.name, b"")
+        models.append(_model(library, entry, licence, path, files, picture))
     return models
 
 
 def _model(
-    library: str, entry: Mapping[str, str], licence: str | None, path: PurePosixPath, files: Mapping[str, bytes]
+    library: str, entry: Mapping[str, str], licence: str | None, path: PurePosixPath, files: Mapping[str, bytes],
+    icon: bytes,
 ) -> Model:
     own, address, has_own = own_licence(files)
     if licence is not None and has_own:
@@ -214,6 +218,7 @@ def _model(
         rotation=tuple(float(x) for x in rotation.split()) if rotation else None,
         obj=path.name,
         files=files,
+        icon=icon,
     )
 
 
