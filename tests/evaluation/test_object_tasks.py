@@ -81,7 +81,9 @@ def top1(catalog: Catalog, problem: Retrieval, features: np.ndarray) -> float:
 def one_hot(values: np.ndarray, noise: float = 0.01) -> np.ndarray:
     """Features that know these values and nothing else."""
     code = np.unique(values.astype(str), return_inverse=True)[1]
-    return np.eye(code.max() + 1)[code] + noise * np.random.default_rng(0).standard_normal((len(code), code.max() + 1))
+    return np.eye(code.max() + 1)[code] + noise * np.random.default_rng(0).standard_normal(
+        (len(code), code.max() + 1)
+    )
 
 
 def retrieval(name: str, catalog: Catalog) -> Retrieval:

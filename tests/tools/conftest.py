@@ -259,7 +259,9 @@ def library(name: str) -> bytes:
 def furniture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small sweethome3d-furniture."""
     stanzas = ["Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"]
-    stanzas += [f"Files: {name}/*\nCopyright: x\nLicense: {licence}" for name, (_, licence) in LIBRARIES.items()]
+    stanzas += [
+        f"Files: {name}/*\nCopyright: x\nLicense: {licence}" for name, (_, licence) in LIBRARIES.items()
+    ]
     texts = ("CC0", "CC-BY-3.0", "CC-BY-3.0-USA", "GPL-2+")
     stanzas += [f"License: {licence}\n Text of {licence}.\n .\n The end." for licence in texts]
     files = {f"usr/share/sweethome3d/furniture/{name}.sh3f": library(name) for name in LIBRARIES}

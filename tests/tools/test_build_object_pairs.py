@@ -87,9 +87,16 @@ def test_the_release_says_what_is_not_in_it(built: Path) -> None:
         "unclear/thing": "its licence is not clear, or not free",
     }
     assert record["models"]["released"] == 6
-    assert record["models"]["left_out"] == {"its licence is not clear, or not free": 3, "it shows a banknote": 1}
+    assert record["models"]["left_out"] == {
+        "its licence is not clear, or not free": 3,
+        "it shows a banknote": 1,
+    }
     card = (built / "README.md").read_text()
-    for said in ("not photographed", "Neither curated nor screened", "http://www.blendswap.com/blends/view/7"):
+    for said in (
+        "not photographed",
+        "Neither curated nor screened",
+        "http://www.blendswap.com/blends/view/7",
+    ):
         assert said in card
 
 

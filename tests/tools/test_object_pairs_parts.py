@@ -94,10 +94,21 @@ def test_makers_without_who_converted(creator: str, maker: str) -> None:
 
 @pytest.mark.parametrize("spoil", ["none", "cut", "other", "version"])
 def test_other_packages_are_refused(spoil: str, furniture: Path, tmp_path: Path) -> None:
-    control = {"other": "Package: gimp\nVersion: 1.8-1\n", "version": "Package: sweethome3d-furniture\nVersion: 2\n"}
-    data = deb(control[spoil], {}) if spoil in control else furniture.read_bytes()[:500] if spoil == "cut" else b"x"
+    control = {
+        "other": "Package: gimp\nVersion: 1.8-1\n",
+        "version": "Package: sweethome3d-furniture\nVersion: 2\n",
+    }
+    data = (
+        deb(control[spoil], {})
+        if spoil in control
+        else furniture.read_bytes()[:500]
+        if spoil == "cut"
+        else b"x"
+    )
     (tmp_path / "x.deb").write_bytes(data)
-    expected = "must be sweethome3d-furniture 1.8-1" if spoil in control else "Debian package that can be read"
+    expected = (
+        "must be sweethome3d-furniture 1.8-1" if spoil in control else "Debian package that can be read"
+    )
     with pytest.raises(UserError, match=expected):
         source.read_furniture(tmp_path / "x.deb")
 
@@ -128,7 +139,9 @@ f 1//1 2//1 3//1
     assert wood.material == mesh.Material((0.1, 0.2, 0.3), 1.0, 100.0, 0.25, "Oak.PNG")
     assert wood.sizes.tolist() == [4, 3]
     assert wood.points[wood.faces].tolist()[4:] == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
-    assert wood.uv is None  # the second face has none
+    assert wood.uv is not None
+    assert wood.uv[wood.faces].tolist() == [[0, 0], [1, 1], [0, 0], [1, 1], [0, 0], [0, 0], [0, 0]]
+    assert glass.uv is None
     texture = wood.material.texture(tmp_path)
     assert texture is not None
     assert texture.tolist() == [[[10, 20, 30, 255]] * 2]
@@ -222,7 +235,9 @@ def test_a_hole_in_a_texture_is_a_hole(tmp_path: Path) -> None:
 def test_one_model_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = laid_out(tmp_path, cube((1, 2, 1)))
     views = [level(0), level(90)]
-    assert np.array_equal(render.render_apart(model, None, views, tmp_path), render.render(model, None, views))
+    assert np.array_equal(
+        render.render_apart(model, None, views, tmp_path), render.render(model, None, views)
+    )
     (tmp_path / "thing.obj").write_text("v 0 0 0\nf 1 1 1\n")
     with pytest.raises(UserError, match=r"model thing cannot be rendered .*nothing to see"):
         render.render_apart(model, None, views, tmp_path)
@@ -302,7 +317,10 @@ def test_splits() -> None:
     for name in set(group.values()):
         if all(maker[key] in groups.HELD_OUT for key, of in group.items() if of == name):
             assert split[name] == "test"
-    share = {part: np.mean([split[of] == part for of in group.values()]) for part in ("train", "validation", "test")}
+    share = {
+        part: np.mean([split[of] == part for of in group.values()])
+        for part in ("train", "validation", "test")
+    }
     assert 0.04 < share["validation"] < 0.16
     assert 0.3 < share["test"] < 0.55
     learnt = {names[key].kind for key, of in group.items() if split[of] == "train"}

@@ -74,7 +74,9 @@ def collect(package: Path, cache: Path | None = None, sheets: Path | None = None
     unknown = set(left_out) - {model.key for model in furniture.models}
     if unknown:
         raise UserError(LEFT_OUT.name, "must name models of the package", min(unknown))
-    left_out |= {m.key: "its licence is not clear, or not free" for m in furniture.models if m.licence is None}
+    left_out |= {
+        m.key: "its licence is not clear, or not free" for m in furniture.models if m.licence is None
+    }
     rendered: dict[str, np.ndarray] = {}
     for model in track(furniture.models, what="rendering", unit="model"):
         if model.key not in left_out:

@@ -80,7 +80,10 @@ _COLUMNS = [
     ["split_group, split", "objects that must share a split; train, validation, test or null"],
     ["held_out", "whether the maker is kept from training"],
     ["azimuth, elevation", "degrees of the camera: 0 is the front, 90 the right side; above the ground"],
-    ["light_azimuth, light_elevation, light", "degrees of the light from the camera's direction; its strength"],
+    [
+        "light_azimuth, light_elevation, light",
+        "degrees of the light from the camera's direction; its strength",
+    ],
 ]
 
 _BUILT = f"""\
@@ -120,7 +123,11 @@ def _relations(collection: Collection) -> str:
     rows = [
         ["the same object, another side", "`cross_domain`", sides],
         ["the same name, another maker", "`cross_domain --meaning category --domain-column maker`", makers],
-        ["the same name, another object", "`cross_domain --meaning category --domain-column concept`", objects],
+        [
+            "the same name, another object",
+            "`cross_domain --meaning category --domain-column concept`",
+            objects,
+        ],
         ["another name of the same kind", "`sibling`", kinds],
     ]
     table = markdown_table(["pairs of", "relation", "training pairs there are"], rows)

@@ -95,7 +95,9 @@ def read_furniture(deb: Path) -> Furniture:
         control = _from_tar(members["control"], lambda name: name == "control")["control"].decode()
         files = _from_tar(members["data"], lambda name: name == _COPYRIGHT or name.endswith(".sh3f"))
     except (OSError, ValueError, KeyError, EOFError, tarfile.TarError) as error:
-        raise UserError("--package", f"must be a Debian package that can be read ({error})", str(deb)) from None
+        raise UserError(
+            "--package", f"must be a Debian package that can be read ({error})", str(deb)
+        ) from None
     fields = dict(line.split(": ", 1) for line in control.splitlines() if re.match(r"[A-Z][\w-]*: ", line))
     found = (fields.get("Package"), fields.get("Version"))
     if found != PACKAGE:
@@ -166,7 +168,9 @@ def own_licence(files: Mapping[str, bytes]) -> tuple[str | None, str | None, boo
         _FREE.get(kind.lower()) if kind.lower() != "licenses/by" or number == "3.0" else None
         for kind, number in _OWN_LICENCE.findall(text)
     }
-    found |= {_FREE_WORDS.get(re.sub(r"\s+", " ", words).strip().lower()) for words in _OWN_WORDS.findall(text)}
+    found |= {
+        _FREE_WORDS.get(re.sub(r"\s+", " ", words).strip().lower()) for words in _OWN_WORDS.findall(text)
+    }
     address = _OWN_ADDRESS.search(text)
     licence = next(iter(found)) if len(found) == 1 else None
     return licence, address[0] if address else None, True
@@ -198,7 +202,11 @@ def _read_library(library: str, data: bytes, debian: str | None) -> list[Model]:
 
 
 def _model(
-    library: str, entry: Mapping[str, str], licence: str | None, path: PurePosixPath, files: Mapping[str, bytes],
+    library: str,
+    entry: Mapping[str, str],
+    licence: str | None,
+    path: PurePosixPath,
+    files: Mapping[str, bytes],
     icon: bytes,
 ) -> Model:
     own, address, has_own = own_licence(files)

@@ -92,9 +92,7 @@ def split_groups(
     return {key: called[place] for key, place in zip(keys, root.tolist(), strict=True)}, alike
 
 
-def assign(
-    group: Mapping[str, str], names: Mapping[str, Named], makers: Mapping[str, str]
-) -> dict[str, str]:
+def assign(group: Mapping[str, str], names: Mapping[str, Named], makers: Mapping[str, str]) -> dict[str, str]:
     """Split of each group: 70 / 10 / 20 percent of the models for train, validation and test, and 40 / 10 / 50
     of those in groups where a name has several makers.
 

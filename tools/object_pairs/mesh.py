@@ -45,8 +45,9 @@ class Material:
 
 @dataclass(frozen=True)
 class Part:
-    """The faces of one material. points: (P, 3). uv: (P, 2) or None. normals: (P, 3) or None. faces: the
-    places of each face's corners, one after another; sizes: how many corners each has."""
+    """The faces of one material. points: (P, 3). uv: (P, 2), 0 where a corner has none, or None. normals: (P, 3),
+    or None where a corner has none. faces: the places of each face's corners, one after another; sizes: how many
+    corners each has."""
 
     material: Material
     points: np.ndarray
@@ -105,7 +106,8 @@ def read_parts(file: Path) -> list[Part]:
         at = np.array(list(corners[name]), np.int64)
         if at[:, 0].min() < 0 or (at.max(0) >= [max(len(array[key]), 1) for key in rows]).any():
             raise ValueError("a face has a corner that is not there")
-        uv = array["vt"][at[:, 1]] if (at[:, 1] >= 0).all() else None
+        textured = at[:, 1] >= 0
+        uv = np.where(textured[:, None], array["vt"][at[:, 1]], 0.0) if textured.any() else None
         normals = array["vn"][at[:, 2]] if (at[:, 2] >= 0).all() else None
         material = materials.get(name, Material(opacity=0.4 if "glass" in name.lower() else 1.0))
         points = array["v"][at[:, 0]]

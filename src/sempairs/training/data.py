@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sempairs import keyed
 from sempairs.catalog.labelling import label
 from sempairs.catalog.sources import Source, open_source
+from sempairs.catalog.sources.joined import PART, SHARE
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
@@ -119,6 +120,50 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return n // batch_size
 
 
+def epoch_size(plan: PairPlan) -> int:
+    """Pairs an epoch: all of the plan's, or, where the parts of a joined source have shares of every batch, as
+    many as there are until the first part, for its share, is used up."""
+    parts = _shares(plan)
+    return plan.n if parts is None else sum(quota for _, quota in parts)
+
+
+def epoch_order(plan: PairPlan, *, seed: int, epoch: int) -> Rows:
+    """Occurrences in the order of an epoch, (epoch_size,), each at most once, a pure function of the arguments.
+
+    With shares, each part has an order of its own, of which the epoch takes the beginning, and the parts are
+    spread evenly: any stretch has each part's share of it, to within one pair.
+    """
+    parts = _shares(plan)
+    if parts is None:
+        return keyed.permutation(seed, "order", epoch=epoch, n=plan.n)
+    taken, place = [], []
+    for number, (occurrences, quota) in enumerate(parts):
+        order = keyed.permutation(seed, f"order of part {number}", epoch=epoch, n=len(occurrences))
+        taken.append(occurrences[order[:quota]])
+        place.append((np.arange(quota) + 0.5) / quota)
+    return np.concatenate(taken)[np.argsort(np.concatenate(place), kind="stable")]
+
+
+def _shares(plan: PairPlan) -> list[tuple[Rows, int]] | None:
+    """The occurrences of each part of a joined source, parts by name, and how many of them an epoch takes; None
+    where parts have no shares."""
+    catalog = plan.catalog
+    if SHARE not in catalog.names or PART not in catalog.names or catalog.array(SHARE).null_count:
+        return None
+    codes, names = catalog.coded(PART)
+    part, share = codes[plan.rows[plan.selection.anchor]], catalog.column(SHARE)
+    found = [
+        (np.flatnonzero(part == code), code) for code in sorted(range(len(names)), key=names.__getitem__)
+    ]
+    for occurrences, code in found:
+        if not len(occurrences):
+            raise UserError("data.source", "must have pairs in each part", names[code], "leave the part out")
+    wanted = np.array([share[np.flatnonzero(codes == code)[0]] for _, code in found])
+    size = min(len(each) / w for (each, _), w in zip(found, wanted / wanted.sum(), strict=True))
+    quota = np.floor(wanted / wanted.sum() * size + 1e-9).astype(int).clip(min=1)
+    return [(each, int(q)) for (each, _), q in zip(found, quota, strict=True)]
+
+
 def batches(
     plan: PairPlan, *, seed: int, batch_size: int, start: int, stop: int, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
@@ -129,13 +174,13 @@ def batches(
     """
     assert batch_size % world == 0
     assert 0 <= rank < world
-    per_epoch = steps_per_epoch(plan.n, batch_size)
+    per_epoch = steps_per_epoch(epoch_size(plan), batch_size)
     epoch, pairs, order = -1, None, np.empty(0, dtype=np.int64)
     for step in range(start, stop):
         if step // per_epoch != epoch or pairs is None:
             epoch = step // per_epoch
             pairs, order = None, order[:0].copy()  # let go of the last epoch before the next is drawn
-            pairs, order = plan.epoch(epoch), keyed.permutation(seed, "order", epoch=epoch, n=plan.n)
+            pairs, order = plan.epoch(epoch), epoch_order(plan, seed=seed, epoch=epoch)
         share = batch_size // world
         first = step % per_epoch * batch_size + rank * share
         yield _batch(plan, pairs, epoch, order[first : first + share])

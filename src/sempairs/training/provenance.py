@@ -15,7 +15,7 @@ import torch
 
 from sempairs.files import atomic_write, sha256_bytes
 from sempairs.training import processes
-from sempairs.training.data import TrainingData
+from sempairs.training.data import TrainingData, epoch_size
 from sempairs.training.recipe import PretrainRecipe
 
 PACKAGES = ("sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow")
@@ -75,7 +75,7 @@ def facts(
             "manifest_hash": data.plan.manifest_hash,
             "anchor_hash": data.plan.anchor_hash,
             "semantic_hash": data.plan.semantic_hash,
-            "per_epoch": data.plan.n,
+            "per_epoch": epoch_size(data.plan),
             "images": len(data.plan.images),
             "class_histogram": data.plan.class_histogram(),
             # The encoder that mined the pairs is extra data, which a contrast has to declare.

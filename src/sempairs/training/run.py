@@ -35,7 +35,7 @@ from sempairs.training.checkpoint import (
     save_checkpoint,
 )
 from sempairs.training.crops import check_crops
-from sempairs.training.data import batches, load_data, near, read_ahead, steps_per_epoch
+from sempairs.training.data import batches, epoch_size, load_data, near, read_ahead, steps_per_epoch
 from sempairs.training.failure import keep_failure
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
@@ -119,7 +119,7 @@ class _Run:
         self.recipe, self.out = recipe, out
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
-        self.per_epoch = steps_per_epoch(self.data.plan.n, recipe.batch_size)
+        self.per_epoch = steps_per_epoch(epoch_size(self.data.plan), recipe.batch_size)
         self.total = recipe.schedule.duration.steps(self.per_epoch)
         self.warm_up = recipe.schedule.warm_up.steps(self.per_epoch)
         if self.total < 1:

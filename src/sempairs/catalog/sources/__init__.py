@@ -6,6 +6,7 @@ from sempairs.catalog.sources import (
     folder,
     idx,
     imagenet,
+    joined,
     lists,
     release,
     saved,
@@ -24,6 +25,6 @@ from sempairs.catalog.sources.base import (
     open_source,
 )
 
-KINDS = (folder, lists, shards, idx, vision, saved, release, digits, stamps, voc, imagenet, datasets)
+KINDS = (folder, lists, shards, idx, vision, saved, release, digits, stamps, voc, imagenet, datasets, joined)
 
 __all__ = ["KINDS", "SOURCES", "FileSource", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]

@@ -148,7 +148,9 @@ class EmojiPairsSource(BundledSource):
 
 
 @source_kind(
-    "object-pairs", summary="one object seen from eight sides, by many makers (bundled)", example="object-pairs"
+    "object-pairs",
+    summary="one object seen from eight sides, by many makers (bundled)",
+    example="object-pairs",
 )
 class ObjectPairsSource(BundledSource):
     """The bundled release of rendered objects."""
