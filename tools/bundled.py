@@ -41,9 +41,15 @@ def release_with_pairs(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         write_release(
-            place / name, name=name, version=version, catalog=catalog, read=read, card=name, licences=licences,
+            place / name,
+            name=name,
+            version=version,
+            catalog=catalog,
+            read=read,
+            card=name,
+            licences=licences,
             facts={},
-        )  # fmt: skip
+        )
         images = open_source(f"release:{place / name}").scan().catalog
         train = images.select(images.column("split") == "train")
         config = PairsConfig(relation="cross_domain", mode="fixed", seed=seed)

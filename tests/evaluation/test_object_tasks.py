@@ -33,7 +33,8 @@ def rows() -> list[dict[str, object]]:
     return [
         {
             "image_id": f"{key}/{side}", "file_hash": f"{key}{side}".encode().hex().ljust(64, "0"),
-            "uri": f"{key}/{side}", "width": 8, "height": 8, "source": "objects", "category": f"{kind}/{name}",
+            "uri": f"{key}/{side}", "width": 8, "height": 8, "source": "objects",
+            "category": f"{kind}/{name}",
             "concept": key, "domain": side, "maker": maker, "held_out": maker == "K", "split_group": group,
             "split": split,
         }

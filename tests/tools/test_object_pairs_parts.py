@@ -262,7 +262,8 @@ def test_views_are_keyed() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("chair", "chair"), ("folding chair", "chair"), ("chair with cushion", "chair"), ("blue pine under snow", "pine"),
+    [("chair", "chair"), ("folding chair", "chair"), ("chair with cushion", "chair"),
+     ("blue pine under snow", "pine"),
      ("plate, glass and cutlery", "plate"), ("parking slot 45°", "slot"), ("double-hung window", "window"),
      ("knife stand", "stand"), ("window blind", "blind")],
 )  # fmt: skip
@@ -290,7 +291,8 @@ def test_one_name_has_one_kind() -> None:
 
 def test_what_looks_alike_shares_a_group() -> None:
     names = {key: Named(name, "Office") for key, name in
-             {"a": "oak chair", "b": "chair", "c": "table", "d": "lamp", "e": "desk lamp"}.items()}  # fmt: skip
+             {"a": "oak chair", "b": "chair", "c": "table", "d": "lamp", "e": "desk lamp"}.items()
+             }  # fmt: skip
     rng = np.random.default_rng(0)
     plain = {key: rng.integers(0, 256, (64, 64, 4), dtype=np.uint8) for key in names}
     plain["c"] = np.where(plain["b"] > 250, plain["b"] - 3, plain["b"])

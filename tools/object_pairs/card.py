@@ -25,11 +25,11 @@ _ALIKE = 0.10
 _MANY = 4  # models from which on a maker has a row of its own
 
 DATASHEET = {
-    "motivation": "To have a second world of semantic pairs beside drawings: the same thing seen from another "
-    "side, and the same kind of thing made by somebody else.",
+    "motivation": "To have a second world of semantic pairs beside drawings: the same thing seen from "
+    "another side, and the same kind of thing made by somebody else.",
     "collection": "3D models by designers and hobbyists, published for Sweet Home 3D under free licences and "
-    "packaged by Debian; names, kinds and makers as that package has them. Nothing was collected from or about "
-    "people.",
+    "packaged by Debian; names, kinds and makers as that package has them. Nothing was collected from or "
+    "about people.",
     "maintenance": "Built by a documented tool from one package of a fixed version.",
 }
 
@@ -40,10 +40,10 @@ def describe(catalog: Catalog, collection: Collection) -> tuple[str, list[tuple[
     makers = len({thing.model.maker for thing in objects})
     names = {thing.named.name for thing in objects}
     summary = (
-        f"{len(catalog):,} pictures of {len(objects):,} furnishings, tools, plants, vehicles and people, rendered "
-        f"from up to {len(SIDES)} sides at {SIZE} x {SIZE} pixels with alpha. Each is a 3D model by one of "
-        f"{makers} makers and bears one of {len(names):,} names. Two sides of one object are a semantic pair; so "
-        "are two objects of one name by two makers. Every model is under CC-BY or CC0."
+        f"{len(catalog):,} pictures of {len(objects):,} furnishings, tools, plants, vehicles and people, "
+        f"rendered from up to {len(SIDES)} sides at {SIZE} x {SIZE} pixels with alpha. Each is a 3D model by "
+        f"one of {makers} makers and bears one of {len(names):,} names. Two sides of one object are a semantic "
+        "pair; so are two objects of one name by two makers. Every model is under CC-BY or CC0."
     )
     kinds = np.array([top(path) for path in catalog.column("category")], dtype=object)
     return summary, [
@@ -60,13 +60,14 @@ def describe(catalog: Catalog, collection: Collection) -> tuple[str, list[tuple[
 
 
 _PURPOSE = """\
-To pretrain small encoders on pairs of things that stand in space, alone or beside the drawings of emoji-pairs,
-and to test whether an encoder knows an object from another side and a kind of thing by whoever made it.
+To pretrain small encoders on pairs of things that stand in space, alone or beside the drawings of
+emoji-pairs, and to test whether an encoder knows an object from another side and a kind of thing by whoever
+made it.
 
 It is rendered, not photographed: one object, plain light, no ground. What is found here is no evidence about
-natural images. Half of the models come from one maker. The models of people are a handful of stock figures and
-no picture of people as they are. Makes and marks that models show belong to their owners, who endorse nothing
-here."""
+natural images. Half of the models come from one maker. The models of people are a handful of stock figures
+and no picture of people as they are. Makes and marks that models show belong to their owners, who endorse
+nothing here."""
 
 _COLUMNS = [
     ["image_id, uri", "unique key; model and side"],
@@ -88,13 +89,14 @@ _COLUMNS = [
 
 _BUILT = f"""\
 `tools/build_object_pairs.py` of the sempairs repository, from Debian's package {PACKAGE[0]} {PACKAGE[1]};
-`release.json` has its SHA-256 and the versions of the tools. Each model is turned as its catalogue says, set on
-its eight sides 45 degrees apart and then turned by up to 22.5 degrees more; height of the camera, direction and
-strength of the light are drawn, all by a keyed hash of model and side. VTK renders it at {4 * SIZE} x {4 * SIZE}
-pixels; blocks of 4 x 4 are averaged and each channel is kept to {LEVELS} values. The object's longer side is
-always 60 pixels. Glass is at least a quarter opaque; leaves and nets are there or not; materials without a
-texture have their diffuse colour. Pictures are stored as lossless WebP. Building again from the same package
-gives the same ids and, on one machine, the same pixels: another processor may round light another way."""
+`release.json` has its SHA-256 and the versions of the tools. Each model is turned as its catalogue says,
+set on its eight sides 45 degrees apart and then turned by up to 22.5 degrees more; height of the camera,
+direction and strength of the light are drawn, all by a keyed hash of model and side. VTK renders it at
+{4 * SIZE} x {4 * SIZE} pixels; blocks of 4 x 4 are averaged and each channel is kept to {LEVELS} values.
+The object's longer side is always 60 pixels. Glass is at least a quarter opaque; leaves and nets are there
+or not; materials without a texture have their diffuse colour. Pictures are stored as lossless WebP.
+Building again from the same package gives the same ids and, on one machine, the same pixels: another
+processor may round light another way."""
 
 
 def _relations(collection: Collection) -> str:
@@ -152,16 +154,18 @@ def _splits(collection: Collection) -> str:
     header = ["split", "objects", "of held-out makers", "names", "names of several makers"]
     return f"""\
 By what objects are, so that tests show things of which no like was trained on. A `split_group` is all objects
-whose names are about one thing (`folding chair`, `chair with cushion`: the last word before a "with", a comma or
-a number), and objects that look alike: their pictures from one and the same direction in one light differ by an
-RMSE of no more than {NEAR}. Groups are divided 70 / 10 / 20 percent for training, validation and test within
-each kind, by a keyed hash, those where a name has several makers 40 / 10 / 50, as these are few and make the
-test across makers. Groups of more than a twentieth of the objects (chairs, tables) are for training.
+whose names are about one thing (`folding chair`, `chair with cushion`: the last word before a "with", a
+comma or a number), and objects that look alike: their pictures from one and the same direction in one light
+differ by an RMSE of no more than {NEAR}. Groups are divided 70 / 10 / 20 percent for training, validation
+and test within each kind, by a keyed hash, those where a name has several makers 40 / 10 / 50, as these are
+few and make the test across makers. Groups of more than a twentieth of the objects (chairs, tables) are for
+training.
 
 {markdown_table(header, rows)}
 
 Held-out makers: {", ".join(HELD_OUT)}. Their objects of test groups are in `test` with `held_out` true; their
-others have no split (here they are counted where their group is). A group that only they have is in `test`."""
+others have no split (here they are counted where their group is). A group that only they have is in
+`test`."""
 
 
 def _left_out(collection: Collection, pictures: int) -> str:
@@ -175,10 +179,11 @@ Of the package's {total:,} models {len(collection.left_out)} are left out; `rele
 
 {table}
 
-{thin} pictures are left out as well: thin things seen edge-on, that cover under 1.5% of the square. The pictures
-were looked at on sheets, each beside the icon of its source, by a multimodal language model; no person has
-judged them. A licence counts as clear where the library's own catalogue, Debian's copyright file and, where there
-is one, the licence file beside the model name CC0 or CC-BY; where these differ, the one that asks more."""
+{thin} pictures are left out as well: thin things seen edge-on, that cover under 1.5% of the square. The
+pictures were looked at on sheets, each beside the icon of its source, by a multimodal language model; no
+person has judged them. A licence counts as clear where the library's own catalogue, Debian's copyright file
+and, where there is one, the licence file beside the model name CC0 or CC-BY; where these differ, the one
+that asks more."""
 
 
 def _limits(collection: Collection) -> str:
@@ -192,17 +197,19 @@ def _limits(collection: Collection) -> str:
     return f"""\
 - **Round things look alike from all sides.** {alike:,} of {total:,} pairs of sides of one object
   ({100 * alike / max(total, 1):.1f}%) are within an RMSE of {_ALIKE:.2f}; light and height still differ.
-- **Backs.** Three of the eight sides show the back. Of what hangs on a wall (sockets, windows, pictures) that is
-  a plain sheet, and a poor pair.
-- **Names are one cataloguer's.** One name may cover different things (a lamp on a desk and one on a ceiling), and
-  two names one thing; {_renamed()} names were joined to another by hand (`tools/object_pairs_names.csv`).
+- **Backs.** Three of the eight sides show the back. Of what hangs on a wall (sockets, windows, pictures)
+  that is a plain sheet, and a poor pair.
+- **Names are one cataloguer's.** One name may cover different things (a lamp on a desk and one on a
+  ceiling), and two names one thing; {_renamed()} names were joined to another by hand
+  (`tools/object_pairs_names.csv`).
 - **Kinds are rooms.** Kinds say where a thing is used rather than what it looks like.
-- **Makers.** {most:,} of {len(collection.objects):,} objects are by {largest}; {sum(n == 1 for n in makers.values())}
-  makers have one each.
-- **Small differences remain across splits.** Groups go by names and near-identical looks; alike things of other
-  names may lie in different splits.
+- **Makers.** {most:,} of {len(collection.objects):,} objects are by {largest};
+  {sum(n == 1 for n in makers.values())} makers have one each.
+- **Small differences remain across splits.** Groups go by names and near-identical looks; alike things of
+  other names may lie in different splits.
 
-The RMSE is over {SIZE} x {SIZE} pixels: the larger of that of RGB on white and that of alpha, each on [0, 1]."""
+The RMSE is over {SIZE} x {SIZE} pixels: the larger of that of RGB on white and that of alpha, each on [0,
+1]."""
 
 
 def _renamed() -> int:

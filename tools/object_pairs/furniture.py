@@ -55,7 +55,8 @@ _STRICTNESS = ("CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-US")
 @dataclass(frozen=True)
 class Model:
     """One model. name, kind: as its catalogue has them. licence: SPDX id, None where it is not one of SPDX's
-    values or not clear. files: what lies in its folder, by name. icon: the picture its catalogue shows, a file."""
+    values or not clear. files: what lies in its folder, by name. icon: the picture its catalogue shows, a
+    file."""
 
     key: str
     library: str
@@ -115,7 +116,8 @@ def read_furniture(deb: Path) -> Furniture:
 
 
 def read_copyright(text: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Of a Debian copyright file (format 1.0): SPDX id by library, and text by SPDX id, for licences in SPDX."""
+    """Of a Debian copyright file (format 1.0): SPDX id by library, and text by SPDX id, for licences in
+    SPDX."""
     of_library: dict[str, str] = {}
     texts: dict[str, str] = {}
     for stanza in re.split(r"\n[ \t]*\n", text):
@@ -136,7 +138,8 @@ def read_copyright(text: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def properties(data: bytes) -> tuple[dict[str, str], dict[int, dict[str, str]]]:
-    """A catalogue's own fields, and those of its numbered entries (`name#3=Bed`), from a Java properties file."""
+    """A catalogue's own fields, and those of its numbered entries (`name#3=Bed`), from a Java properties
+    file."""
     general: dict[str, str] = {}
     entries: dict[int, dict[str, str]] = {}
     text = re.sub(r"\\\r?\n[ \t]*", "", data.decode("latin-1"))

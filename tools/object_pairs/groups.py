@@ -50,7 +50,8 @@ def plain_name(name: str) -> str:
 
 
 def name_models(models: Sequence[Model], renamed: Mapping[str, str]) -> dict[str, Named]:
-    """Name and kind by key. One name has one kind: that of most of its models, the first of several by name."""
+    """Name and kind by key. One name has one kind: that of most of its models, the first of several by
+    name."""
     names = {}
     for model in models:
         name = plain_name(model.name)
@@ -93,13 +94,13 @@ def split_groups(
 
 
 def assign(group: Mapping[str, str], names: Mapping[str, Named], makers: Mapping[str, str]) -> dict[str, str]:
-    """Split of each group: 70 / 10 / 20 percent of the models for train, validation and test, and 40 / 10 / 50
-    of those in groups where a name has several makers.
+    """Split of each group: 70 / 10 / 20 percent of the models for train, validation and test, and 40 / 10 /
+    50 of those in groups where a name has several makers.
 
     A group that only held-out makers have is for testing, and one of more than a twentieth of the models for
-    training, or much of a split would be chairs. The others are laid out by whether a name has several makers,
-    by kind and by a keyed hash; each goes to the split that is furthest behind, the first of a kind to
-    training.
+    training, or much of a split would be chairs. The others are laid out by whether a name has several
+    makers, by kind and by a keyed hash; each goes to the split that is furthest behind, the first of a kind
+    to training.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for key, name in group.items():

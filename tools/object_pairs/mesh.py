@@ -45,9 +45,9 @@ class Material:
 
 @dataclass(frozen=True)
 class Part:
-    """The faces of one material. points: (P, 3). uv: (P, 2), 0 where a corner has none, or None. normals: (P, 3),
-    or None where a corner has none. faces: the places of each face's corners, one after another; sizes: how many
-    corners each has."""
+    """The faces of one material. points: (P, 3). uv: (P, 2), 0 where a corner has none, or None. normals:
+    (P, 3), or None where a corner has none. faces: the places of each face's corners, one after another;
+    sizes: how many corners each has."""
 
     material: Material
     points: np.ndarray
@@ -116,7 +116,8 @@ def read_parts(file: Path) -> list[Part]:
 
 
 def _corner(text: str, rows: dict[str, list[list[float]]]) -> tuple[int, int, int]:
-    """Places of a corner's point, texture point and normal, -1 where it has none; `-1/…` counts from the end."""
+    """Places of a corner's point, texture point and normal, -1 where it has none; `-1/…` counts from the
+    end."""
     numbers = [int(x) if x else 0 for x in text.split("/")] + [0, 0]
     v, vt, vn = (
         n - 1 if n >= 0 else len(rows[key]) + n for n, key in zip(numbers, ("v", "vt", "vn"), strict=False)

@@ -1,4 +1,5 @@
-"""A textured OBJ model to pictures of 64 by 64 pixels with alpha, off-screen, from keyed viewpoints and lights.
+"""A textured OBJ model to pictures of 64 by 64 pixels with alpha, off-screen, from keyed viewpoints and
+lights.
 
 A model is rendered in a process of its own with a time limit: one model of the source ends the process that
 reads it. `python -m object_pairs.render REQUEST OUT` is that process.
@@ -263,7 +264,8 @@ def _picture(window: Any, renderer: Any, points: np.ndarray, view: View) -> np.n
 
 
 def _reduced(premultiplied: np.ndarray) -> np.ndarray:
-    """The rendered picture (RGB times alpha) at SIZE, plain RGBA, LEVELS values a channel, RGB 0 where clear."""
+    """The rendered picture (RGB times alpha) at SIZE, plain RGBA, LEVELS values a channel, RGB 0 where
+    clear."""
     small = premultiplied.reshape(SIZE, _FINE, SIZE, _FINE, 4).astype(np.float64).mean((1, 3))
     alpha = small[..., 3:]
     plain = np.divide(small[..., :3] * 255, alpha, out=np.zeros_like(small[..., :3]), where=alpha > 0)

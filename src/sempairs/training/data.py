@@ -121,14 +121,15 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 
 
 def epoch_size(plan: PairPlan) -> int:
-    """Pairs an epoch: all of the plan's, or, where the parts of a joined source have shares of every batch, as
-    many as there are until the first part, for its share, is used up."""
+    """Pairs an epoch: all of the plan's, or, where the parts of a joined source have shares of every batch,
+    as many as there are until the first part, for its share, is used up."""
     parts = _shares(plan)
     return plan.n if parts is None else sum(quota for _, quota in parts)
 
 
 def epoch_order(plan: PairPlan, *, seed: int, epoch: int) -> Rows:
-    """Occurrences in the order of an epoch, (epoch_size,), each at most once, a pure function of the arguments.
+    """Occurrences in the order of an epoch, (epoch_size,), each at most once, a pure function of the
+    arguments.
 
     With shares, each part has an order of its own, of which the epoch takes the beginning, and the parts are
     spread evenly: any stretch has each part's share of it, to within one pair.
@@ -145,8 +146,8 @@ def epoch_order(plan: PairPlan, *, seed: int, epoch: int) -> Rows:
 
 
 def _shares(plan: PairPlan) -> list[tuple[Rows, int]] | None:
-    """The occurrences of each part of a joined source, parts by name, and how many of them an epoch takes; None
-    where parts have no shares."""
+    """The occurrences of each part of a joined source, parts by name, and how many of them an epoch takes;
+    None where parts have no shares."""
     catalog = plan.catalog
     if SHARE not in catalog.names or PART not in catalog.names or catalog.array(SHARE).null_count:
         return None

@@ -6,9 +6,9 @@
       - {name: names, source: object-pairs, share: 0.2, concept: category, domain: maker}
 
 A relation by columns says what two images share and what they differ in. Each part names the columns that say
-so; they become its `concept` and `domain`, and `cross_domain` then means each part's own relation. Concepts of
-two parts are never the same one. Paths in the file should be absolute: others are looked for where the command
-runs.
+so; they become its `concept` and `domain`, and `cross_domain` then means each part's own relation. Concepts
+of two parts are never the same one. Paths in the file should be absolute: others are looked for where the
+command runs.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SHARE = "batch_share"
 
 
 class Part(Config):
-    """One source. share: of every batch, in relation to the other parts'; all parts have one, or none, and then
-    an epoch shows every image. concept, domain: the columns that say what images share and differ in.
+    """One source. share: of every batch, in relation to the other parts'; all parts have one, or none, and
+    then an epoch shows every image. concept, domain: the columns that say what images share and differ in.
 
     name: stands before its ids and concepts; left out, it is made from the source.
     """

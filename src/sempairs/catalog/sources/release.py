@@ -159,7 +159,8 @@ class ObjectPairsSource(BundledSource):
 
 
 def bundled_release(name: str = "emoji-pairs") -> Path:
-    """The folder of a release of `BUNDLED`: in `SEMPAIRS_DATA`, in the installed package, or in the repository.
+    """The folder of a release of `BUNDLED`: in `SEMPAIRS_DATA`, in the installed package, or in the
+    repository.
 
     Raises: UserError if it is in none of them; a `SEMPAIRS_DATA` that lacks it is not passed over.
     """
