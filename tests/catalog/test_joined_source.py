@@ -127,6 +127,25 @@ def test_without_shares_an_epoch_is_everything(parts: Callable[[str], str]) -> N
     assert sorted(epoch_order(plan, seed=1, epoch=0).tolist()) == list(range(32))
 
 
+def test_saved_and_joined_again(parts: Callable[[str], str], tmp_path: Path) -> None:
+    catalog = open_source(parts(TWO)).scan().catalog
+    catalog.save(tmp_path / "both.arrow")
+    lines = TWO.replace("'folder:ROOT/drawings'", "'catalog:ROOT/both.arrow'").replace(
+        "category", "concept", 1
+    )
+    again = open_source(parts(lines)).scan().catalog
+    assert Counter(again.column("part")) == {"drawings": 32, "objects": 8}
+
+
+def test_columns_of_two_types_are_told(parts: Callable[[str], str], tmp_path: Path) -> None:
+    catalog = open_source(parts(TWO)).scan().catalog
+    for name, values in (("one", range(32)), ("two", [[1]] * 32)):
+        catalog.with_column("further", list(values)).save(tmp_path / f"{name}.arrow")
+    lines = "\n".join(f"- {{source: 'catalog:ROOT/{name}.arrow', name: {name}}}" for name in ("one", "two"))
+    with pytest.raises(UserError, match="columns of one name hold one type"):
+        open_source(parts(lines)).scan()
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [

@@ -122,6 +122,17 @@ def test_a_name_across_makers(catalog: Catalog) -> None:
     assert problem.notes == {"queries_without_match": 0, "gallery_images": 12}
 
 
+def test_objects_of_no_group_are_left_out(catalog: Catalog) -> None:
+    group, maker = catalog.column("split_group"), catalog.column("maker")
+    group[catalog.column("concept") == "c6"] = None
+    maker[catalog.column("concept") == "c2"] = None
+    other = catalog.with_column("split_group", group).with_column("maker", maker)
+    problem = TASKS.get("object-names").build(other, EvaluationConfig())
+    assert isinstance(problem, Retrieval)
+    assert objects(catalog, problem.gallery) == {"c1", "c5"}  # of equally many, the later name
+    assert not objects(catalog, problem.scored) & {"c2", "c6"}
+
+
 @pytest.mark.parametrize(
     ("name", "column"),
     [("object-kind", "held_out"), ("object-names", "maker")],

@@ -42,8 +42,8 @@ def describe(catalog: Catalog, collection: Collection) -> tuple[str, list[tuple[
     summary = (
         f"{len(catalog):,} pictures of {len(objects):,} furnishings, tools, plants, vehicles and people, "
         f"rendered from up to {len(SIDES)} sides at {SIZE} x {SIZE} pixels with alpha. Each is a 3D model by "
-        f"one of {makers} makers and bears one of {len(names):,} names. Two sides of one object are a semantic "
-        "pair; so are two objects of one name by two makers. Every model is under CC-BY or CC0."
+        f"one of {makers} makers and bears one of {len(names):,} names. Two sides of one object are a "
+        "semantic pair; so are two objects of one name by two makers. Every model is under CC-BY or CC0."
     )
     kinds = np.array([top(path) for path in catalog.column("category")], dtype=object)
     return summary, [
@@ -65,7 +65,7 @@ emoji-pairs, and to test whether an encoder knows an object from another side an
 made it.
 
 It is rendered, not photographed: one object, plain light, no ground. What is found here is no evidence about
-natural images. Half of the models come from one maker. The models of people are a handful of stock figures
+natural images. Nearly half of the models come from one maker. The models of people are a handful of stock figures
 and no picture of people as they are. Makes and marks that models show belong to their owners, who endorse
 nothing here."""
 
@@ -208,8 +208,7 @@ def _limits(collection: Collection) -> str:
 - **Small differences remain across splits.** Groups go by names and near-identical looks; alike things of
   other names may lie in different splits.
 
-The RMSE is over {SIZE} x {SIZE} pixels: the larger of that of RGB on white and that of alpha, each on [0,
-1]."""
+The RMSE is over {SIZE} x {SIZE} pixels: the larger of that of RGB on white and that of alpha, on [0, 1]."""
 
 
 def _renamed() -> int:

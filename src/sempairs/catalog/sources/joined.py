@@ -101,7 +101,11 @@ class JoinedSource:
             ignored += found.ignored
             share = part.share / total if part.share is not None else None
             tables.append(self._placed(part, found.catalog, share))
-        merged = pa.concat_tables(tables, promote_options="permissive")
+        try:
+            merged = pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            rule = f"must have parts whose columns of one name hold one type ({error})"
+            raise UserError(self.spec, rule) from None
         return Scan(Catalog.from_table(merged).in_order(), tuple(problems), ignored)
 
     def open_image(self, uri: str) -> Image.Image:
@@ -141,7 +145,7 @@ class JoinedSource:
             "concept": [None if text is None else f"{part.label}: {text}" for text in concept],
             "domain": domain,
         }
-        table = catalog.table
+        table = catalog.table.drop([name for name in (PART, SHARE) if name in catalog.names])
         for name, values in columns.items():
             table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.string()))
         return table.append_column(PART, pa.array([part.label] * n, pa.string())).append_column(

@@ -79,8 +79,9 @@ def _views(catalog: Catalog, config: EvaluationConfig) -> Retrieval:
 
 def _names(catalog: Catalog, config: EvaluationConfig) -> Retrieval:
     _needed(catalog, "maker")
-    test = np.flatnonzero(catalog.column("split") == "test")
     group, maker = catalog.column("split_group"), catalog.column("maker")
+    known = np.array([g is not None and m is not None for g, m in zip(group, maker, strict=True)], dtype=bool)
+    test = np.flatnonzero((catalog.column("split") == "test") & known)
     images = Counter(zip(group[test], maker[test], strict=True))
     largest = {g: m for (g, m), _ in sorted(images.items(), key=lambda item: (item[1], item[0]))}
     in_gallery = np.array([largest[group[row]] == maker[row] for row in test], dtype=bool)
