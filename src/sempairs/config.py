@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from sempairs.errors import UserError, nearest
 from sempairs.files import atomic_write
+from sempairs.recipes import recipe_path
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -54,7 +55,7 @@ class Duration(NamedTuple):
 
 
 def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
-    """The recipe in a YAML file, after `a.b=value` overrides.
+    """The recipe in a YAML file, or the one that comes along under that name, after `a.b=value` overrides.
 
     Raises: UserError, one line, for a missing or unreadable file and for every value out of its rule.
     """
@@ -62,7 +63,11 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
 
 
 def read_yaml(path: str | Path, what: str = "recipe") -> dict[str, Any]:
-    """The mapping in a YAML file. what: it is called in messages. Raises: UserError."""
+    """The mapping in a YAML file, or in the recipe that comes along under that name.
+
+    what: it is called in messages. Raises: UserError.
+    """
+    path = recipe_path(path) if what == "recipe" else path
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:

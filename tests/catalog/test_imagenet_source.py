@@ -15,8 +15,8 @@ from sempairs.catalog.sources import Scan, open_source
 from sempairs.cli.main import run
 from sempairs.errors import UserError
 from sempairs.pairs.table import PairSet
+from sempairs.recipes import FOLDER as RECIPES
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 WNIDS = ("n01440764", "n01443537", "n02085620", "n02123045")
 # ILSVRC2012_ID of each, in another order than the ids have.
 NUMBERS = {"n01440764": 3, "n01443537": 1, "n02085620": 4, "n02123045": 2}

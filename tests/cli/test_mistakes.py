@@ -7,16 +7,15 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sempairs.cli.main import run
+from sempairs.recipes import FOLDER as RECIPES
 
 from .conftest import make_photos
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 DEBUG = str(RECIPES / "pretrain-debug.yaml")
 STUDY = str(RECIPES / "debug.yaml")
 

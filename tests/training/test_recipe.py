@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 from sempairs.cli.main import app
 from sempairs.config import load_config, save_config, validate
 from sempairs.errors import UserError
+from sempairs.recipes import FOLDER
 from sempairs.training import processes
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.views.config import LocalConfig
 
-RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("pretrain*.yaml"))
+RECIPES = sorted(FOLDER.glob("pretrain*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -27,7 +28,7 @@ def test_every_recipe_loads_and_comes_back_equal(path: Path, tmp_path: Path) -> 
     assert load_config(PretrainRecipe, tmp_path / "again.yaml") == recipe
     assert validate(PretrainRecipe, recipe.model_dump(mode="json")) == recipe
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    for word in ("command:", "time:", "expected:"):
+    for word in ("Command:", "Time:", "Expected:"):
         assert any(word in line for line in header)
 
 

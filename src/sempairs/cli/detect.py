@@ -25,7 +25,9 @@ def detect(
     protocol: Annotated[str | None, typer.Option("--protocol", metavar="NAME", help=_PROTOCOL)] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option("--recipe", help="YAML with protocol, data and settings: recipes/detect-*.yaml."),
+        typer.Option(
+            "--recipe", help="YAML with protocol, data and settings, or a name: detect-scenes, detect-voc."
+        ),
     ] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Keep every weight and statistic of the encoder as it is.")

@@ -23,6 +23,7 @@ from sempairs.cli import (
     import_,
     pairs,
     pretrain,
+    recipes,
     release,
     study,
     verdicts,
@@ -64,6 +65,7 @@ app.command("embed")(evaluate.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("detect")(detect.detect)
 app.add_typer(study.app, name="study")
+app.add_typer(recipes.app, name="recipes")
 app.command("doctor")(doctor.doctor)
 
 

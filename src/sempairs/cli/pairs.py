@@ -234,8 +234,13 @@ def _sections(recipe_or_source: str, overrides: list[str]) -> tuple[dict[str, An
     """The sections data and pairs of a recipe, or of a source on its own. Raises: UserError."""
     from sempairs.config import override, read_yaml
     from sempairs.errors import UserError
+    from sempairs.recipes import recipe_names
 
-    is_recipe = recipe_or_source.endswith((".yaml", ".yml")) or Path(recipe_or_source).is_file()
+    is_recipe = (
+        recipe_or_source.endswith((".yaml", ".yml"))
+        or Path(recipe_or_source).is_file()
+        or recipe_or_source in recipe_names()
+    )
     recipe: dict[str, Any] = (
         read_yaml(recipe_or_source) if is_recipe else {"data": {"source": recipe_or_source}}
     )

@@ -23,7 +23,7 @@ TINY_ARGUMENTS: Mapping[str, Any] = {
     "channels": (32, 64, 128, 256),
     "stem_type": "deep",
     "stem_width": 16,
-    # timm starts each block with its branch switched off, for training that is a hundred times longer; in a few
+    # timm starts each block with its branch switched off, for training a hundred times longer; in a few
     # hundred steps the branches hardly come alive (docs/log.md).
     "zero_init_last": False,
 }
