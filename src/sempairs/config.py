@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,63 @@ class Duration(NamedTuple):
         return core_schema.no_info_plain_validator_function(
             cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
+
+
+class Ramp(NamedTuple):
+    """A number that may change over training: `0.5`, or points of progress and value, `[[0, 0], [0.5, 1]]`.
+
+    Between two points it moves along a straight line, before the first and after the last it stays. Two
+    points at the same progress are a step, which counts from that progress on.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return tuple(value for _, value in self.points)
+
+    def at(self, progress: float) -> float:
+        """The value when the share `progress`, in [0, 1], of the steps has been taken."""
+        before = [point for point in self.points if point[0] <= progress]
+        after = [point for point in self.points if point[0] > progress]
+        if not before or not after:
+            return before[-1][1] if before else after[0][1]
+        (start, first), (end, last) = before[-1], after[0]
+        return first + (last - first) * (progress - start) / (end - start)
+
+    @classmethod
+    def parse(cls, value: object) -> Ramp:
+        """Reads a number, or a list of points. Raises: ValueError otherwise."""
+        if isinstance(value, Ramp):
+            return value
+        points = [(0.0, value)] if _is_number(value) else value
+        pairs = isinstance(points, list | tuple) and all(
+            isinstance(point, list | tuple) and len(point) == 2 and all(map(_is_number, point))
+            for point in points
+        )
+        if not pairs or not points:
+            raise ValueError("must be a number, or points of progress and value, like [[0, 0], [0.5, 1]]")
+        found = tuple((float(progress), float(number)) for progress, number in points)  # type: ignore[attr-defined]
+        shares = [progress for progress, _ in found]
+        if shares != sorted(shares) or not 0 <= shares[0] <= shares[-1] <= 1:
+            raise ValueError("must have points in order of progress, from 0 to 1")
+        if any(shares.count(progress) > 2 for progress in shares):
+            raise ValueError("must have at most two points at one progress")
+        return cls(found)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(cls._plain)
+        )
+
+    def _plain(self) -> Any:
+        constant = len(self.points) == 1
+        return self.points[0][1] if constant else [list(point) for point in self.points]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sempairs.errors import unknown
+from sempairs.errors import nearest, unknown
 
 T = TypeVar("T")
 
@@ -44,3 +44,22 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
         return tuple(sorted(self._entries))
+
+
+def known_name(registry: Registry[Any]) -> Callable[[Any], Any]:
+    """A validator for a section whose key `name` chooses from `registry`.
+
+    It refuses a name that is not there before a union of sections does, for an error that suggests the
+    nearest. Raises: ValueError.
+    """
+
+    def check(section: Any) -> Any:
+        name = section.get("name") if isinstance(section, dict) else None
+        if name is not None and name not in registry.names():
+            near = nearest(str(name), registry.names())
+            suggestion = f"did you mean {near!r}? " if near else ""
+            choices = ", ".join(registry.names())
+            raise ValueError(f"names no {registry.kind}; {suggestion}choose from: {choices}")
+        return section
+
+    return check

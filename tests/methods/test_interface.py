@@ -218,13 +218,12 @@ def test_presets_cover_the_three_scales_with_their_sources(name):
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_file_names_paper_and_departures_and_is_short(name):
+def test_file_names_paper_and_departures(name):
     module = importlib.import_module(METHODS.get(name).__module__)
     text = Path(module.__file__).read_text()
     doc = ast.get_docstring(ast.parse(text))
     assert "arXiv:" in doc
     assert "Departures:" in doc
-    assert len(text.splitlines()) <= 150
 
 
 def test_a_misspelt_method_lists_the_choices_and_suggests_the_nearest():

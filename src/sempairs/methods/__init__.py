@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, TypeAlias, Union
 
 from pydantic import BeforeValidator, Field
 
-from sempairs.errors import nearest
 from sempairs.methods.base import (
     METHODS,
     Method,
@@ -19,12 +18,20 @@ from sempairs.methods.base import (
     StepOutput,
     build_method,
 )
+from sempairs.methods.objectives import OBJECTIVES, AnyObjectiveConfig, ObjectiveConfig, PairObjective
+from sempairs.methods.pairwise import PairMethod
+from sempairs.registry import known_name
 
 __all__ = [
     "METHODS",
+    "OBJECTIVES",
     "AnyMethodConfig",
+    "AnyObjectiveConfig",
     "Method",
     "MethodConfig",
+    "ObjectiveConfig",
+    "PairMethod",
+    "PairObjective",
     "ParamGroup",
     "ParamRule",
     "Preset",
@@ -37,18 +44,8 @@ for _module in sorted(module.name for module in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")
 
 
-def _known(value: Any) -> Any:
-    """Refuses a name that is no method's before the union does, for an error that suggests the nearest."""
-    name = value.get("name") if isinstance(value, dict) else None
-    if name is not None and name not in METHODS.names():
-        near = nearest(str(name), METHODS.names())
-        suggestion = f"did you mean {near!r}? " if near else ""
-        raise ValueError(f"names no method; {suggestion}choose from: {', '.join(METHODS.names())}")
-    return value
-
-
 if TYPE_CHECKING:
     AnyMethodConfig: TypeAlias = MethodConfig
 else:
     _union = Union[tuple(METHODS.get(name).Config for name in METHODS.names())]  # noqa: UP007
-    AnyMethodConfig = Annotated[_union, Field(discriminator="name"), BeforeValidator(_known)]
+    AnyMethodConfig = Annotated[_union, Field(discriminator="name"), BeforeValidator(known_name(METHODS))]

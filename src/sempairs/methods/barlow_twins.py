@@ -12,6 +12,7 @@ biases and norms, which are not rescaled, move, and how much weight decay weighs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -20,17 +21,16 @@ from torch import Tensor, nn
 
 from sempairs.methods.base import (
     METHODS,
-    Method,
     MethodConfig,
     ParamRule,
     Preset,
-    StepOutput,
     check_paired,
     in_float32,
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.health import participation_ratio
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 
@@ -90,7 +90,7 @@ def _standardised(rows: Tensor) -> Tensor:
 
 
 @METHODS.register("barlow_twins")
-class BarlowTwins(Method):
+class BarlowTwins(PairMethod):
     """Logs the two terms, unweighted, and `projection_rank`: the directions that the columns, of variance 1,
     vary in (see `health`); it falls when they say the same."""
 
@@ -105,13 +105,16 @@ class BarlowTwins(Method):
     def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
         return ParamRule(lr_scale=self.config.vector_lr_scale if parameter.ndim == 1 else 1.0)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        of_left = self.projector(embeddings)
-        terms = barlow_terms(of_left, self.projector(self.encoder(right)))
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.projector, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
+        terms = barlow_terms(left, right)
         loss = self.config.scale * (terms.on_diagonal + self.config.off_diagonal * terms.off_diagonal)
         logs = {name: term.detach() for name, term in terms._asdict().items()}
-        every = layout_of(of_left).gather(of_left.detach().float())
+        every = layout_of(left).gather(left.detach().float())
         logs["projection_rank"] = participation_ratio(_standardised(every))
-        return StepOutput(loss, logs, embeddings.detach())
+        return Compared(loss, logs)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from sempairs.config import Config
 from sempairs.errors import UserError
 from sempairs.keyed import text_key
+from sempairs.methods.objectives.base import ObjectiveConfig
 from sempairs.registry import Registry
 from sempairs.views.records import PAIR, Slot, Views
 
@@ -89,9 +90,9 @@ class Method(nn.Module, ABC):
     #: normalisation takes its statistics, so it is part of the method.
     joint_forward: ClassVar[bool] = False
     #: The crops of each pair that `forward` gets, in this order.
-    slots: ClassVar[tuple[Slot, ...]] = PAIR
+    slots: tuple[Slot, ...] = PAIR
     #: Whether local crops, where the recipe asks for them, may follow those of `slots`.
-    takes_local: ClassVar[bool] = False
+    takes_local: bool = False
     #: Whether the constructor also takes `meanings`, the number of meanings of the pairs: for a classifier.
     takes_meanings: ClassVar[bool] = False
 
@@ -122,6 +123,15 @@ class Method(nn.Module, ABC):
             raise UserError("views", f"must be {_listed(self.slots)}{more} for {self.name}", _listed(given))
         return tuple(crop.pixels for crop in views.crops)
 
+    def pursue(self, objective: ObjectiveConfig, width: int) -> None:
+        """Takes another objective than anchor and partner, once, after construction; draws what it needs.
+
+        Raises: UserError for an objective that the method cannot have.
+        """
+        if objective.name != "pair":
+            rule = f"must be pair for {self.name}, whose loss is not one of two views"
+            raise UserError("objective.name", rule, objective.name)
+
     def before_step(self, progress: float) -> None:
         """Called before the forward pass; progress in [0, 1) is the share of the steps already taken."""
 
@@ -137,7 +147,9 @@ class Method(nn.Module, ABC):
         groups: dict[ParamRule, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(self.param_rule(name, parameter), []).append((name, parameter))
+                # Those of a second head go by the names they have in the first.
+                rule = self.param_rule(name.removeprefix("second."), parameter)
+                groups.setdefault(rule, []).append((name, parameter))
         return [ParamGroup(rule, tuple(parameters)) for rule, parameters in groups.items()]
 
     def exported_encoder(self) -> nn.Module:
@@ -149,13 +161,21 @@ METHODS: Registry[type[Method]] = Registry("method")
 
 
 def build_method(
-    config: MethodConfig, encoder: nn.Module, width: int, *, seed: int, meanings: int | None = None
+    config: MethodConfig,
+    encoder: nn.Module,
+    width: int,
+    *,
+    seed: int,
+    meanings: int | None = None,
+    objective: ObjectiveConfig | None = None,
 ) -> Method:
     """The method that `config` names around `encoder`, whose outputs have `width` columns.
 
-    meanings: how many meanings the pairs have, `Views.meaning` counting them from 0. The heads' initial
-    weights are a pure function of `seed`, the config and, where it is used, this number; global random state
-    is left as it was. Raises: UserError for an unknown method, and for `meanings` missing where needed.
+    meanings: how many meanings the pairs have, `Views.meaning` counting them from 0. objective: which crops
+    are compared; null for anchor and partner. The heads' initial weights are a pure function of `seed`, the
+    config and, where it is used, the number of meanings; those of a second head are drawn after them. Global
+    random state is left as it was. Raises: UserError for an unknown method, for `meanings` missing where
+    needed, and for an objective that the method cannot have.
     """
     method = METHODS.get(config.name)
     build: Callable[..., Method] = method
@@ -166,7 +186,10 @@ def build_method(
     # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(int(text_key(seed, "weights", ["method"])[0]) >> 1)
-        return build(config, encoder, width)
+        built = build(config, encoder, width)
+        if objective is not None:
+            built.pursue(objective, width)
+    return built
 
 
 def _listed(slots: Iterable[Slot]) -> str:

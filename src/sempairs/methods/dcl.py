@@ -11,15 +11,17 @@ view left without negatives has no second term.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
+from sempairs.methods.base import METHODS, MethodConfig, Preset, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.methods.simclr import same_meaning, view_logits
 from sempairs.views.records import Views
 
@@ -84,7 +86,7 @@ def _weight(positive: Tensor, scale: float) -> Tensor:
 
 
 @METHODS.register("dcl")
-class DCL(Method):
+class DCL(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 
     Config = DCLConfig
@@ -96,15 +98,19 @@ class DCL(Method):
         self.config = config
         self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(torch.cat([left, right]))
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.projector, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
         same = same_meaning(views.meaning)
         loss = dcl_loss(
-            *self.projector(embeddings).chunk(2),
+            left,
+            right,
             temperature=self.config.temperature,
             sigma=self.config.sigma,
             exclude=same if self.config.same_meaning_negatives == "mask" else None,
         )
-        logs = meaning_logs(same, same.shape[1] - 2)
-        return StepOutput(loss, logs, embeddings[: len(left)].detach())
+        return Compared(loss, meaning_logs(same, same.shape[1] - 2))

@@ -49,6 +49,7 @@ class Keys(Method):
         self._new: list[tuple[Tensor, Tensor]] = []
 
     def after_step(self, progress: float) -> None:
+        super().after_step(progress)
         for keys, meaning in self._new:
             self.queue.push(keys, meaning)
         self._new = []
@@ -58,16 +59,27 @@ class Keys(Method):
 
     def queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Projections (B, D) and embeddings (B, W)."""
-        embeddings = in_groups(self.encoder, images, self.config.norm_groups)
+        embeddings = self.query_features(images)
         return self.projector(embeddings), embeddings
 
     def keys(self, images: Tensor, pair_id: Tensor) -> Tensor:
         """Keys (B, D), without gradients."""
-        with torch.no_grad():
-            order = draw_order(pair_id, self.queue.pushed)
-            keys: Tensor = self.key_projector(
-                in_groups(self.key_encoder, images, self.config.norm_groups, order)
-            )
+        return self.project_keys(self.key_features(images, pair_id))
+
+    def query_features(self, images: Tensor) -> Tensor:
+        """What the encoder gives for queries, (B, W)."""
+        return in_groups(self.encoder, images, self.config.norm_groups)
+
+    @torch.no_grad()
+    def key_features(self, images: Tensor, pair_id: Tensor) -> Tensor:
+        """What the key encoder gives for keys, (B, W), without gradients."""
+        order = draw_order(pair_id, self.queue.pushed)
+        return in_groups(self.key_encoder, images, self.config.norm_groups, order)
+
+    @torch.no_grad()
+    def project_keys(self, features: Tensor) -> Tensor:
+        """Keys (B, D) of what `key_features` gave, without gradients."""
+        keys: Tensor = self.key_projector(features)
         return keys
 
     def excluded(self, same: Tensor) -> Tensor | None:

@@ -7,6 +7,10 @@ Keys join the queue after the loss, and the key network follows after the step, 
 One direction, as there: which member of a pair is the query is drawn for each pair and step. `symmetric`:
 the mean of both directions, keys of both members in one queue (MoCo's CIFAR demo has their sum; solo-learn's
 mocov2plus a queue a side).
+With an objective of several crops (`objectives/`) the first is the query, the others are keys, and what joins
+the queue is what joins it without: the key of the second crop, the partner's; with `symmetric` each crop has
+both roles, and the keys of the first two crops join. (In a fixed set of pairs only symmetric runs bring the
+partners gradients then, as no sides are drawn.)
 `norm_groups`: there, batch normalisation takes its statistics on each of 8 devices, over other queries than
 keys, since with equal ones it tells a query its key. So queries pass in that many groups, and keys in as many
 others, drawn (the demo's SplitBatchNorm: 4 points on CIFAR-10 after 800 epochs). 1: over the whole batch, as
@@ -18,16 +22,18 @@ the sum.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sempairs.methods.base import METHODS, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Views
 
@@ -74,29 +80,54 @@ def moco_loss(
     return layout_of(query).mean(logits.logsumexp(dim=1) - logits[:, 0])
 
 
+class Roles(NamedTuple):
+    """Of one crop, rows (B, D) as query and as key, for the roles it has: features, then what is compared."""
+
+    query: Tensor | None
+    key: Tensor | None
+
+
 @METHODS.register("moco_v2")
-class MoCoV2(Keys):
+class MoCoV2(Keys, PairMethod):
     """Logs how many queued keys share the query's meaning, and their share of the queue."""
 
     Config = MoCoV2Config
     presets = PRESETS
     config: MoCoV2Config
 
-    def forward(self, views: Views) -> StepOutput:
-        query, key = self.crops(views)
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[Roles]:
+        first, *others = crops
         if not self.config.symmetric:
-            query, key = on_sides(query, key, draw_sides(views.pair_id, self.queue.pushed))
-        same = same_meaning_queue(views.meaning, self.queue.meaning)
-        self._new = []
-        loss, embeddings = self._direction(query, key, views, same)
-        if self.config.symmetric:
-            loss = (loss + self._direction(key, query, views, same)[0]) / 2
-        return StepOutput(loss, meaning_logs(same, same.shape[1]), embeddings.detach())
+            if len(others) == 1:
+                first, other = on_sides(first, others[0], draw_sides(views.pair_id, self.queue.pushed))
+                others = [other]
+            query = self.query_features(first)
+            keys = [self.key_features(other, views.pair_id) for other in others]
+            return [Roles(query, None), *(Roles(None, key) for key in keys)]
+        query = self.query_features(first)
+        keys = [self.key_features(other, views.pair_id) for other in others]
+        queries = [self.query_features(other) for other in others]
+        both = (Roles(*roles) for roles in zip(queries, keys, strict=True))
+        return [Roles(query, self.key_features(first, views.pair_id)), *both]
 
-    def _direction(self, query: Tensor, key: Tensor, views: Views, same: Tensor) -> tuple[Tensor, Tensor]:
-        queries, embeddings = self.queries(query)
-        keys = self.keys(key, views.pair_id)
-        self._new.append((keys, views.meaning))
+    def project(self, features: Sequence[Roles], views: Views) -> list[Roles]:
+        projected = [
+            Roles(
+                None if of.query is None else self.projector(of.query),
+                None if of.key is None else self.project_keys(of.key),
+            )
+            for of in features
+        ]
+        self._new = [(key, views.meaning) for _, key in reversed(projected[:2]) if key is not None]
+        return projected
+
+    def compare(self, left: Roles, right: Roles, views: Views, local: Sequence[Roles] = ()) -> Compared:
+        same = same_meaning_queue(views.meaning, self.queue.meaning)
         exclude, temperature = self.excluded(same), self.config.temperature
-        loss = moco_loss(queries, keys, self.queue.vectors, temperature=temperature, exclude=exclude)
-        return loss, embeddings
+        losses = [
+            moco_loss(of.query, to.key, self.queue.vectors, temperature=temperature, exclude=exclude)
+            for of, to in ((left, right), (right, left))
+            if of.query is not None and to.key is not None
+        ]
+        loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+        return Compared(loss, meaning_logs(same, same.shape[1]))

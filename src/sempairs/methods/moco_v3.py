@@ -14,18 +14,20 @@ Departures: the momentum is that of the step before (there, of the step under wa
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy
 from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 
@@ -88,8 +90,15 @@ def moco_v3_loss(
     return layout.mean(2 * temperature * losses)
 
 
+class Sides(NamedTuple):
+    """Of one crop, rows (B, D) of either network: features; then the prediction and the key."""
+
+    online: Tensor
+    key: Tensor
+
+
 @METHODS.register("moco_v3")
-class MoCoV3(Method):
+class MoCoV3(PairMethod):
     """Logs `same_meaning_negatives` (mean count a query) and `same_meaning_fraction` (of its negatives)."""
 
     Config = MoCoV3Config
@@ -98,7 +107,7 @@ class MoCoV3(Method):
     def __init__(self, config: MoCoV3Config, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        if config.freeze_patch_embedding:
+        if config.freeze_patch_embedding and any(True for _ in encoder.parameters()):
             freeze_patch_embedding(self.encoder)
         self.projector = mlp(
             width,
@@ -116,21 +125,27 @@ class MoCoV3(Method):
         self.key_projector = frozen_copy(self.projector)
 
     def after_step(self, progress: float) -> None:
+        super().after_step(progress)
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
         follow(self.key_encoder, self.encoder, momentum)
         follow(self.key_projector, self.projector, momentum)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        from_left = self.predictor(self.projector(embeddings))
-        from_right = self.predictor(self.projector(self.encoder(right)))
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[Sides]:
+        online = self.through(self.encoder, crops)
         with torch.no_grad():
-            key_left = self.key_projector(self.key_encoder(left))
-            key_right = self.key_projector(self.key_encoder(right))
+            return [Sides(*both) for both in zip(online, self.through(self.key_encoder, crops), strict=True)]
+
+    def project(self, features: Sequence[Sides], views: Views) -> list[Sides]:
+        online = self.through(self.projector, [rows for rows, _ in features])
+        predictions = self.through(self.predictor, online)
+        with torch.no_grad():
+            keys = self.through(self.key_projector, [rows for _, rows in features])
+        return [Sides(*both) for both in zip(predictions, keys, strict=True)]
+
+    def compare(self, left: Sides, right: Sides, views: Views, local: Sequence[Sides] = ()) -> Compared:
         same = same_meaning_pairs(views.meaning)
         exclude = same if self.config.same_meaning_negatives == "mask" else None
         temperature = self.config.temperature
-        loss = moco_v3_loss(from_left, key_right, temperature=temperature, exclude=exclude)
-        loss = loss + moco_v3_loss(from_right, key_left, temperature=temperature, exclude=exclude)
-        return StepOutput(loss, meaning_logs(same, same.shape[1] - 1), embeddings.detach())
+        loss = moco_v3_loss(left.online, right.key, temperature=temperature, exclude=exclude)
+        loss = loss + moco_v3_loss(right.online, left.key, temperature=temperature, exclude=exclude)
+        return Compared(loss, meaning_logs(same, same.shape[1] - 1))

@@ -13,15 +13,16 @@ out of the sum.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
+from sempairs.methods.base import METHODS, MethodConfig, Preset, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.methods.simclr import same_meaning, view_logits
 from sempairs.views.records import Views
 
@@ -80,7 +81,7 @@ def rince_loss(
 
 
 @METHODS.register("rince")
-class RINCE(Method):
+class RINCE(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 
     Config = RINCEConfig
@@ -92,16 +93,20 @@ class RINCE(Method):
         self.config = config
         self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(torch.cat([left, right]))
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.projector, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
         same = same_meaning(views.meaning)
         loss = rince_loss(
-            *self.projector(embeddings).chunk(2),
+            left,
+            right,
             temperature=self.config.temperature,
             q=self.config.q,
             lam=self.config.lam,
             exclude=same if self.config.same_meaning_negatives == "mask" else None,
         )
-        logs = meaning_logs(same, same.shape[1] - 2)
-        return StepOutput(loss, logs, embeddings[: len(left)].detach())
+        return Compared(loss, meaning_logs(same, same.shape[1] - 2))

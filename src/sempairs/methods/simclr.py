@@ -10,6 +10,7 @@ mask` leaves pairs of the anchor's meaning out of the sum; it uses labels, so bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,9 +18,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import Layout, layout_of
 from sempairs.methods.heads import mlp
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 
@@ -96,7 +98,7 @@ def _columns(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @METHODS.register("simclr")
-class SimCLR(Method):
+class SimCLR(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 
     Config = SimCLRConfig
@@ -108,17 +110,16 @@ class SimCLR(Method):
         self.config = config
         self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(torch.cat([left, right]))
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.projector, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
         same = same_meaning(views.meaning)
         mask = self.config.same_meaning_negatives == "mask"
-        loss = nt_xent(
-            *self.projector(embeddings).chunk(2),
-            temperature=self.config.temperature,
-            exclude=same if mask else None,
-        )
+        loss = nt_xent(left, right, temperature=self.config.temperature, exclude=same if mask else None)
         count = same.sum(dim=1).float().mean()
         fraction = count / max(same.shape[1] - 2, 1)
-        logs = {"same_meaning_negatives": count, "same_meaning_fraction": fraction}
-        return StepOutput(loss, logs, embeddings[: len(left)].detach())
+        return Compared(loss, {"same_meaning_negatives": count, "same_meaning_fraction": fraction})

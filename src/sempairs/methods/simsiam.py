@@ -11,7 +11,8 @@ warm-up either; the paper has none.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +21,16 @@ from torch import Tensor, nn
 
 from sempairs.methods.base import (
     METHODS,
-    Method,
     MethodConfig,
     ParamRule,
     Preset,
-    StepOutput,
     check_paired,
     in_float32,
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.health import projection_health
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 
@@ -73,8 +73,15 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     return layout_of(cosines).mean(-cosines)
 
 
+class Sides(NamedTuple):
+    """Of one crop, rows (B, D)."""
+
+    prediction: Tensor
+    projection: Tensor
+
+
 @METHODS.register("simsiam")
-class SimSiam(Method):
+class SimSiam(PairMethod):
     """Logs `projection_std` and `projection_rank` (see `health`), which fall when it collapses."""
 
     Config = SimSiamConfig
@@ -96,10 +103,16 @@ class SimSiam(Method):
     def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
         return ParamRule(constant_lr=self.config.constant_predictor_lr and name.startswith("predictor."))
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        of_left, of_right = self.projector(embeddings), self.projector(self.encoder(right))
-        directions = (self.predictor(of_left), of_right), (self.predictor(of_right), of_left)
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Sides]:
+        projections = self.through(self.projector, [rows for (rows,) in features])
+        return [
+            Sides(*both) for both in zip(self.through(self.predictor, projections), projections, strict=True)
+        ]
+
+    def compare(self, left: Sides, right: Sides, views: Views, local: Sequence[Sides] = ()) -> Compared:
+        directions = (left.prediction, right.projection), (right.prediction, left.projection)
         loss = torch.stack([negative_cosine(*pair) for pair in directions]).mean()
-        return StepOutput(loss, projection_health(of_left), embeddings.detach())
+        return Compared(loss, projection_health(left.projection))

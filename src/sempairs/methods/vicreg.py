@@ -11,15 +11,17 @@ Departures: none from the code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 EPSILON = 1e-4
@@ -90,7 +92,7 @@ def _covariance(rows: Tensor) -> Tensor:
 
 
 @METHODS.register("vicreg")
-class VICReg(Method):
+class VICReg(PairMethod):
     """Logs the three terms, unweighted."""
 
     Config = VICRegConfig
@@ -101,14 +103,17 @@ class VICReg(Method):
         self.config = config
         self.expander = mlp(width, config.hidden, config.out, layers=3, bias=True, norm_last=False)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        terms = vicreg_terms(self.expander(embeddings), self.expander(self.encoder(right)))
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.expander, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
+        terms = vicreg_terms(left, right)
         loss = (
             self.config.invariance * terms.invariance
             + self.config.variance * terms.variance
             + self.config.covariance * terms.covariance
         )
-        logs = {name: term.detach() for name, term in terms._asdict().items()}
-        return StepOutput(loss, logs, embeddings.detach())
+        return Compared(loss, {name: term.detach() for name, term in terms._asdict().items()})

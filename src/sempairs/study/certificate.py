@@ -29,8 +29,8 @@ MEASURED = (
     *_PARTNER, "pairs.mining", "pairs.anchor_hash", "pairs.semantic_hash", "pairs.per_epoch",
     "pairs.class_histogram", "data.catalog_hash", "data.training_images", "data.pixels", "schedule.steps",
     "schedule.steps_per_epoch", "schedule.warm_up_steps", "optimiser.peak_lr", "images_shown",
-    "initial_weights.encoder", "initial_weights.method", "versions", "hardware", "threads", "processes",
-    "code",
+    "crops_per_pair", "initial_weights.encoder", "initial_weights.method", "versions", "hardware", "threads",
+    "processes", "code",
 )  # fmt: skip
 # What describes the place and time of a run rather than how it was made.
 IGNORED = ("run", "started", "finished", "seconds")

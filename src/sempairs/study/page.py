@@ -47,6 +47,8 @@ KEY_FACTS = (
     ("pairs.mode", "Mode"),
     ("pairs.per_epoch", "Pairs per epoch"),
     ("schedule.steps", "Optimiser steps"),
+    ("objective.name", "Objective"),
+    ("crops_per_pair", "Crops of a pair"),
     ("images_shown", "Pictures shown"),
     ("pairs.images", "Different images"),
     ("pairs.anchor_hash", "Anchors"),

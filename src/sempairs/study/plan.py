@@ -198,8 +198,8 @@ def _check(study: StudyRecipe, contrast: Contrast) -> dict[str, dict[str, tuple[
     """The declared differences of a contrast, by method; undeclared ones are refused."""
     found: dict[str, dict[str, tuple[Any, Any]]] = {}
     for method in study.methods:
-        treatment = flatten(resolve(study, method, contrast.treatment, study.seeds[0]))
-        control = flatten(resolve(study, method, contrast.control, study.seeds[0]))
+        treatment = _compared(resolve(study, method, contrast.treatment, study.seeds[0]))
+        control = _compared(resolve(study, method, contrast.control, study.seeds[0]))
         differences = compare_records(treatment, control)
         where = f"contrast {contrast.name!r} ({method})"
         undeclared = {f: v for f, v in differences.items() if not declared(f, contrast.may_differ)}
@@ -215,6 +215,14 @@ def _check(study: StudyRecipe, contrast: Contrast) -> dict[str, dict[str, tuple[
                 raise unknown(f"{where}: may_differ", field, known)
         found[method] = differences
     return found
+
+
+def _compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a contrast compares of a recipe: its fields, and how many crops of a pair follow from them."""
+    from sempairs.training.crops import crops_per_pair
+    from sempairs.training.recipe import PretrainRecipe
+
+    return flatten(recipe) | {"crops_per_pair": crops_per_pair(validate(PretrainRecipe, recipe))}
 
 
 def _tasks(study: StudyRecipe) -> tuple[PlannedTask, ...]:

@@ -154,8 +154,9 @@ def _take(recipe: PretrainRecipe, kept: Checkpoint, precision: str) -> _Taken:
     fabric = make_fabric(speed)
     encoder = build_encoder(architecture, seed=recipe.seed)
     method = build_method(
-        recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=kept.scalars["meanings"]
-    )
+        recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=kept.scalars["meanings"],
+        objective=recipe.objective,
+    )  # fmt: skip
     trainer = Trainer(recipe, method, fabric, total=kept.scalars["steps"], warm_up=0)
     trainer.restore({k: v for k, v in kept.tensors.items() if not k.startswith("views/")})
     watch = _Watch(method)

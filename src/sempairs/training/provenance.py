@@ -15,6 +15,7 @@ import torch
 
 from sempairs.files import atomic_write, sha256_bytes
 from sempairs.training import processes
+from sempairs.training.crops import crops_per_pair
 from sempairs.training.data import TrainingData
 from sempairs.training.recipe import PretrainRecipe
 
@@ -69,6 +70,7 @@ def facts(
     """What was measured, laid out like the recipe so that both merge into one record.
 
     images: different images pretraining can show; images_shown: showings, two a pair and step.
+    crops_per_pair: views that are made of each pair, local ones included.
     """
     return {
         "pairs": {
@@ -89,6 +91,7 @@ def facts(
         "schedule": {"steps": steps, "steps_per_epoch": steps_per_epoch, "warm_up_steps": warm_up},
         "optimiser": {"peak_lr": recipe.optimiser.peak_lr(recipe.batch_size)},
         "images_shown": 2 * steps * recipe.batch_size,
+        "crops_per_pair": crops_per_pair(recipe),
         "processes": processes.count(),
     }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sempairs.catalog.labelling import Labelling
 from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
-from sempairs.methods import AnyMethodConfig
+from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
 from sempairs.pairs.config import PairsConfig
 from sempairs.views.config import ViewsConfig
 
@@ -126,6 +126,8 @@ class PretrainRecipe(Config):
     views: ViewsConfig
     encoder: EncoderConfig
     method: AnyMethodConfig
+    # Which crops of a pair the method's loss compares: those of anchor and partner, or more.
+    objective: AnyObjectiveConfig = PairObjective()
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
     batch_size: Annotated[int, Field(ge=2)] = 256  # over all processes
@@ -136,3 +138,16 @@ class PretrainRecipe(Config):
     speed: SpeedConfig = SpeedConfig()
     monitor: MonitorConfig = MonitorConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @field_validator("objective")
+    @classmethod
+    def _of_the_method(cls, objective: AnyObjectiveConfig, info: ValidationInfo) -> AnyObjectiveConfig:
+        method, views = info.data.get("method"), info.data.get("views")
+        if isinstance(objective, PairObjective) or method is None:
+            return objective
+        if not issubclass(METHODS.get(method.name), PairMethod):
+            takers = (name for name in METHODS.names() if issubclass(METHODS.get(name), PairMethod))
+            raise ValueError(f"must be pair for {method.name}; others are for {', '.join(takers)}")
+        if views is not None and views.local is not None and not objective.takes_local:
+            raise ValueError("takes no local crops: set views.local to null")
+        return objective

@@ -130,7 +130,14 @@ class _Run:
         encoder = build_encoder(recipe.encoder, seed=recipe.seed)
         check_crops(recipe, encoder)
         meanings = int(self.data.plan.meaning.max()) + 1
-        method = build_method(recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=meanings)
+        method = build_method(
+            recipe.method,
+            encoder,
+            encoder.width,
+            seed=recipe.seed,
+            meanings=meanings,
+            objective=recipe.objective,
+        )
         self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
         store = near(self.data.store, fabric.device)
         self.maker = ViewMaker(
