@@ -31,7 +31,7 @@ def needed(name: str, extras: frozenset[str], found: dict[str, Distribution]) ->
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
-    """An environment with the wheel and what it needs without extras: links into this one, so nothing is fetched."""
+    """An environment with the wheel and what it needs without extras, as links into this environment."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run(
@@ -68,7 +68,8 @@ def sempairs(fresh, *arguments):
 
 
 def test_it_holds_no_development_extra(fresh):
-    code = "import importlib.util as u; print([m for m in ('pytest', 'lightly', 'statsmodels') if u.find_spec(m)])"
+    absent = ("pytest", "lightly", "statsmodels")
+    code = f"import importlib.util as u; print([m for m in {absent!r} if u.find_spec(m)])"
     python = str(fresh / "env" / "bin" / "python")
     done = subprocess.run([python, "-c", code], cwd=fresh, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
