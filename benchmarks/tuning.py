@@ -2,12 +2,12 @@
 
     python benchmarks/tuning.py [--methods simclr byol] [--jobs 2] [--work DIR]
 
-Every method gets the same grid of learning rates and the same budget, on the augmented and on the semantic arm
-of emoji-pairs, with one seed. What counts is kNN accuracy (k = 20, T = .07, categories) on images of the
+Every method gets the same grid of learning rates and the same budget, on the augmented and on the semantic
+arm of emoji-pairs, with one seed. What counts is kNN accuracy (k = 20, T = .07, categories) on images of the
 validation split after the last epoch, never an earlier one, averaged over the two arms, which then share the
 setting; test images are not touched. The best of the grid is then trained with other seeds, and compared with
 what its own initial weights score before the first step. Seeds are none of those that studies use. References
-that use labels, and SePP-ID, which is MoCo v2 where no pair has a neighbour, take one setting instead of a grid.
+that use labels, and SePP-ID, which is MoCo v2 where no pair has a neighbour, take one setting, not a grid.
 
 Every cell is kept in DIR as it ends, so the script can be stopped and goes on. Writes
 benchmarks/results/tuning.csv, one row a cell, and prints the table of docs/methods.md.
