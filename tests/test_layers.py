@@ -23,6 +23,7 @@ LEAVES = (
     "embeddings",
     "metrics",
     "recipes",
+    "plugins",
 )
 STAGES = (
     "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",

@@ -37,11 +37,16 @@ def test_nearest_suggests_only_what_is_near():
 
 
 def test_registry_refuses_a_second_entry_and_suggests_on_a_wrong_name():
-    registry: Registry[int] = Registry("method")
-    registry.register("simclr")(1)
-    assert registry.get("simclr") == 1
+    class Entry:
+        name = "simclr"
+
+    registry: Registry[type] = Registry("method")
+    assert registry.register(Entry) is Entry
+    assert registry.get("simclr") is Entry
     with pytest.raises(ValueError, match="registered already"):
-        registry.register("simclr")(2)
+        registry.register(Entry)
+    with pytest.raises(ValueError, match="must state its name"):
+        registry.register(object)
     with pytest.raises(UserError, match=r"method is unknown, got 'simcrl'; did you mean 'simclr'\?"):
         registry.get("simcrl")
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sempairs.catalog import Catalog
+from sempairs.config import validate
 from sempairs.errors import UserError
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import RELATIONS, PairsConfig, PairsSection
 from sempairs.pairs.plan import PairPlan, plan_pairs
-from sempairs.pairs.relations import RELATIONS
 
 
 def pairs_of(plan: PairPlan, epoch: int = 0) -> list[tuple[str, str]]:
@@ -258,8 +258,14 @@ def test_domain_column_may_hold_numbers(make: Any) -> None:
     assert plan_pairs(catalog, PairsConfig(relation="cross_domain", domain_column="year")).n == 1
 
 
-def test_the_configuration_knows_every_relation() -> None:
-    assert set(RELATIONS.names()) == set(PairsConfig.model_fields["relation"].annotation.__args__)
+def test_a_configuration_is_that_of_its_relation() -> None:
+    assert len(RELATIONS.names()) == 7
+    for name in RELATIONS.names():
+        own = {"listed": {"file": "x.csv"}, "neighbour": {"embeddings": "x.parquet"}}.get(name, {})
+        config = PairsConfig(relation=name, **own)
+        assert type(config) is RELATIONS.get(name) and config.relation == name
+        assert validate(PairsSection, {"pairs": config.model_dump(mode="json")}).pairs == config
+        assert len(config.description.split()) > 2
 
 
 @pytest.mark.parametrize(
@@ -267,19 +273,18 @@ def test_the_configuration_knows_every_relation() -> None:
     [
         ({"arm": "image_matched", "mode": "redrawn"}, "both arms show the same images"),
         ({"mixed": 0.5, "corrupted": 0.5}, "must be left out where mixed is given"),
-        ({"file": "list.csv"}, "must be given for the relation listed, and for no other"),
-        ({"relation": "listed"}, "must be given for the relation listed, and for no other"),
+        ({"file": "list.csv"}, "pairs.file is not a known key"),
+        ({"relation": "listed"}, "pairs.file is required"),
         ({"mixed": 1.5}, "less than or equal to 1"),
-        ({"depth": 0}, "greater than or equal to 1"),
+        ({"relation": "sibling", "depth": 0}, "greater than or equal to 1"),
         ({"seed": 2**32}, "less than"),
         ({"relations": "x"}, "did you mean 'relation'"),
+        ({"relation": "cros_domain"}, r"pairs.relation is unknown.*did you mean 'cross_domain'"),
     ],
 )
 def test_configurations_that_contradict_themselves_are_refused(fields: dict[str, Any], message: str) -> None:
-    from sempairs.config import validate
-
     with pytest.raises(UserError, match=message):
-        validate(PairsConfig, {"relation": "cross_domain", **fields})
+        validate(PairsSection, {"pairs": {"relation": "cross_domain", **fields}})
 
 
 def test_without_concepts_a_category_is_paired_across_domains(make: Any) -> None:

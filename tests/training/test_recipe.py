@@ -48,7 +48,7 @@ def test_there_are_recipes() -> None:
         ({"clip": 0}, "clip must be greater than 0"),
         ({"speed__precision": "16-mixed"}, r"speed\.precision must be '32-true', 'bf16-mixed' or '64-true'"),
         ({"method": {"name": "simcrl"}}, "did you mean 'simclr'"),
-        ({"method": {"name": "simclr", "queue": 8}}, r"simclr\.queue is not a known key; known keys: .*temp"),
+        ({"method": {"name": "simclr", "queue": 8}}, r"method\.queue is not a known key; known keys: .*temp"),
         ({"method": "simclr"}, "method must be a section of keys, got 'simclr'"),
         ({"micro_batch": 1.5}, r"micro_batch must be a valid integer, got 1\.5"),
         ({"monitor__collapse_below": 2}, r"monitor\.collapse_below must be less than or equal to 1"),

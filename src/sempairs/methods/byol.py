@@ -74,7 +74,7 @@ class Sides(NamedTuple):
     target: Tensor
 
 
-@METHODS.register("byol")
+@METHODS.register
 class BYOL(PairMethod):
     Config = BYOLConfig
     presets = PRESETS

@@ -87,7 +87,7 @@ class Roles(NamedTuple):
     key: Tensor | None
 
 
-@METHODS.register("moco_v2")
+@METHODS.register
 class MoCoV2(Keys, PairMethod):
     """Logs how many queued keys share the query's meaning, and their share of the queue."""
 

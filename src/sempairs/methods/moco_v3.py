@@ -97,7 +97,7 @@ class Sides(NamedTuple):
     key: Tensor
 
 
-@METHODS.register("moco_v3")
+@METHODS.register
 class MoCoV3(PairMethod):
     """Logs `same_meaning_negatives` (mean count a query) and `same_meaning_fraction` (of its negatives)."""
 

@@ -90,7 +90,7 @@ def mean_shift(
     return Shift(layout_of(losses).mean(losses), top.indices, found)
 
 
-@METHODS.register("msf")
+@METHODS.register
 class MSF(Method):
     """Logs `neighbour_purity`, the share of neighbours of the target's own meaning, the target itself one of
     them as in the paper's code, and `other_purity`, without the first neighbour (for k > 1)."""

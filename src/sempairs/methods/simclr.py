@@ -97,7 +97,7 @@ def _columns(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
     return layout.first + order, layout.first + order.roll(count // 2)
 
 
-@METHODS.register("simclr")
+@METHODS.register
 class SimCLR(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 

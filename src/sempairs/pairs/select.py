@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from sempairs import keyed
 from sempairs.errors import UserError
-from sempairs.pairs import listing, modifiers
+from sempairs.pairs import modifiers
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.draw import Draws, GroupDraws, ListDraws
 from sempairs.pairs.index import ImageIndex, Int, Labels, components, runs
 from sempairs.pairs.matching import LIMIT, STREAM, disjoint_pairs
-from sempairs.pairs.relations import Rule, class_labels, groups, labelled, relation_name, rule_of
+from sempairs.pairs.rules import Rule, class_labels, groups
 
 AUGMENTED, CORRUPTED = "augmented", "corrupted"
 
@@ -63,16 +62,12 @@ def select(index: ImageIndex, config: PairsConfig) -> Selection:
     """
     if not len(index):
         raise UserError("pairs", "needs images, and the catalogue has none")
-    if config.relation == "listed":
-        return _listed(index, config)
-    if config.relation == "neighbour":
-        from sempairs.pairs.mining import select_mined
+    return config.select(index)
 
-        return select_mined(index, config)
-    rule = rule_of(index, config)
-    if config.relation == "augmented":
-        anchor = _limited(np.arange(len(index)), class_labels(index, rule), config)
-        return compose(index, config, rule, anchor, anchor)
+
+def by_rule(index: ImageIndex, config: PairsConfig) -> Selection:
+    """The set that the rule of a relation gives: a pool, or as many image-disjoint pairs as there can be."""
+    rule = config.rule(index)
     group, block = groups(index, rule)
     if config.mode == "redrawn":
         return _pool(index, config, rule, group, block)
@@ -94,17 +89,17 @@ def compose(
     edge_score: NDArray[np.float64] | None = None,
     mining: Mapping[str, Any] | None = None,
 ) -> Selection:
-    """The selection of given pairs, sorted by anchor and partner, once the modifiers have been at them."""
+    """The selection of given pairs, sorted by anchor and partner, after the modifiers are applied."""
     if score is None:
         score = np.broadcast_to(np.nan, len(anchor))
-    codes, names = relation or (np.broadcast_to(np.int64(0), len(anchor)), (relation_name(config),))
+    codes, names = relation or (np.broadcast_to(np.int64(0), len(anchor)), (config.label,))
     names = (*names, AUGMENTED, CORRUPTED)
     true_partner = partner
     if edges is not None:
         # Images listed with themselves, for want of another, always draw themselves.
         alone = edges[0][edges[0] == edges[1]]
         codes = np.where(np.isin(anchor, alone), len(names) - 2, codes)
-    meaning = everyone(index, rule.meaning, edges or (anchor, partner))
+    meaning = meaning_of_all(index, rule.meaning, edges or (anchor, partner))
     if config.mixed is not None and draws is None:
         stays = modifiers.kept(len(anchor), share=config.mixed, seed=config.seed)
         partner = true_partner = np.where(stays, partner, anchor)
@@ -128,7 +123,7 @@ def _disjoint(
     anchor, partner = disjoint_pairs(group, block, index.picture, key, seed=config.seed)
     if not len(anchor):
         raise _no_pair(index, config, rule)
-    chosen = _limited(anchor, class_labels(index, rule), config, images_each=images_each)
+    chosen = limited(anchor, class_labels(index, rule), config, images_each=images_each)
     return anchor[chosen], partner[chosen]
 
 
@@ -160,24 +155,6 @@ def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: I
     return images[within(images, class_labels(index, rule), config, images_each=1)]
 
 
-def _listed(index: ImageIndex, config: PairsConfig) -> Selection:
-    assert config.file is not None
-    if Path(config.file).is_dir():
-        from sempairs.pairs.saved import select_saved
-
-        return select_saved(index, config)
-    pairs = listing.read_list(config.file, index)
-    order = np.lexsort((pairs.partner, pairs.anchor))
-    return of_list(
-        index,
-        config,
-        labelled(index, config),
-        pairs.anchor[order],
-        pairs.partner[order],
-        score=pairs.score[order],
-    )
-
-
 def of_list(
     index: ImageIndex,
     config: PairsConfig,
@@ -191,7 +168,7 @@ def of_list(
 ) -> Selection:
     """The selection of a list of pairs, sorted: as it stands, or, redrawn, as who may be whose partner."""
     if config.mode == "fixed":
-        chosen = _limited(anchor, class_labels(index, rule), config)
+        chosen = limited(anchor, class_labels(index, rule), config)
         if relation is not None:
             relation = (relation[0][chosen], relation[1])
         return compose(
@@ -211,7 +188,7 @@ def of_list(
     )  # fmt: skip
 
 
-def _limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: int = 1) -> Int:
+def limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: int = 1) -> Int:
     """Positions of the pairs that `count` and `per_class` leave, ascending; chosen by key, so that a lower
     limit leaves a part of what a higher one does. images_each: anchors an epoch that a pair stands for."""
     positions = np.arange(len(anchor))
@@ -225,7 +202,7 @@ def _limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: 
 def within(items: Int, classes: Labels, config: PairsConfig, *, images_each: int) -> Int:
     """Positions of the first of the anchors `items` that fit `per_class` and then `count`, in their order."""
     for field, limit in (("count", config.count), ("per_class", config.per_class)):
-        if limit == 1 and config.mode == "redrawn" and config.relation != "augmented":
+        if limit == 1 and config.mode == "redrawn" and not config.one_image:
             raise UserError(f"pairs.{field}", "must be at least 2 for redrawn pairs", limit)
     chosen = np.arange(len(items))
     if config.per_class is not None:
@@ -239,7 +216,7 @@ def within(items: Int, classes: Labels, config: PairsConfig, *, images_each: int
     return chosen if config.count is None else chosen[: config.count // images_each]
 
 
-def everyone(index: ImageIndex, meaning: Labels, links: tuple[Int, Int]) -> Labels:
+def meaning_of_all(index: ImageIndex, meaning: Labels, links: tuple[Int, Int]) -> Labels:
     """A meaning for every item: where none is known, images that are linked or of one picture share one.
 
     links: items (E,) each, -1 for no link.
@@ -259,4 +236,4 @@ def everyone(index: ImageIndex, meaning: Labels, links: tuple[Int, Int]) -> Labe
 def _no_pair(index: ImageIndex, config: PairsConfig, rule: Rule) -> UserError:
     remedy = "give more images a class, or another relation"
     line = f"finds no pair in {len(index)} images: {rule.empty} within one split"
-    return UserError(f"pairs.relation {relation_name(config)}", line, remedy=remedy)
+    return UserError(f"pairs.relation {config.label}", line, remedy=remedy)

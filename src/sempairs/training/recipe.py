@@ -10,7 +10,7 @@ from sempairs.catalog.labelling import Labelling
 from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import AnyPairsConfig
 from sempairs.views.config import ViewsConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -122,7 +122,7 @@ class PretrainRecipe(Config):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
-    pairs: PairsConfig
+    pairs: AnyPairsConfig
     views: ViewsConfig
     encoder: EncoderConfig
     method: AnyMethodConfig
@@ -138,6 +138,8 @@ class PretrainRecipe(Config):
     speed: SpeedConfig = SpeedConfig()
     monitor: MonitorConfig = MonitorConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    # Modules or Python files of others, which register what this recipe names (`sempairs.plugins`).
+    plugins: tuple[str, ...] = ()
 
     @field_validator("objective")
     @classmethod

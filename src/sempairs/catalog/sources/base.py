@@ -72,6 +72,7 @@ class Source(Protocol):
 class SourceKind:
     """One kind of source: `open` takes what follows the colon; summary and example are for `data list`."""
 
+    name: str
     open: Callable[[str], Source]
     summary: str
     example: str
@@ -89,7 +90,7 @@ class FileSource(Source, Protocol):
         ...
 
 
-SOURCES: Registry[SourceKind] = Registry("source")
+SOURCES: Registry[SourceKind] = Registry("source", "sempairs.catalog.sources")
 
 S = TypeVar("S", bound=Callable[[str], Source])
 
@@ -98,7 +99,7 @@ def source_kind(name: str, *, summary: str, example: str) -> Callable[[S], S]:
     """Class decorator that files a source under `name`; the class is called with what follows `name:`."""
 
     def file(factory: S) -> S:
-        SOURCES.register(name)(SourceKind(factory, summary, example))
+        SOURCES.register(SourceKind(name, factory, summary, example))
         return factory
 
     return file

@@ -25,7 +25,7 @@ from sempairs.methods.objectives.base import OBJECTIVES, ObjectiveConfig, Term
 from sempairs.views.records import PAIR, Slot
 
 
-@OBJECTIVES.register("joint")
+@OBJECTIVES.register
 class JointObjective(ObjectiveConfig):
     """weight: λ, the share of the semantic term, from 0 to 1, fixed or changing with progress."""
 
