@@ -1,5 +1,4 @@
-"""The page "Add your own": each example is a file outside the package that passes the package's own checks."""
-checks."""
+"""Each example of the page "Add your own" is a file outside the package that passes the package's checks."""
 
 from __future__ import annotations
 
@@ -44,8 +43,7 @@ def test_an_example_passes_the_checks(name, tmp_path):
 
 
 def test_recipes_name_plugins_and_settings_of_plugins(tmp_path):
-    """A run of the example's relation and method: `plugins:` of the recipe alone, from another process
-    too."""
+    """A run of the example's relation and method, by `plugins:` of the recipe alone."""
     for name in ("year_pairs.py", "hypersphere.py"):
         (tmp_path / name).write_text(EXAMPLES[name][0])
     overrides = [
