@@ -32,7 +32,7 @@ class EncoderSpec:
 
     @property
     def input(self) -> dict[str, Any]:
-        """How the images are given to the encoder, as JSON values: what numbers depend on beside its weights."""
+        """How images are given to the encoder, as JSON values: numbers depend on it as on the weights."""
         return {"size": self.input_size, "mean": list(self.mean), "std": list(self.std)}
 
 

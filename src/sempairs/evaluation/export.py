@@ -25,8 +25,9 @@ def export_features(
 ) -> tuple[int, int]:
     """Writes a Parquet table: image_id, file_hash, and `features`, float32 lists of one width; (rows, width).
 
-    split: only images of that split. The table's metadata names the encoder's weight hash, the source and the
-    settings. batch_size: images at once; by default as many as fit in little memory. Raises: UserError for names and paths that do not hold, and an image that cannot be read.
+    split: only images of that split. batch_size: images embedded at once; by default as many as fit in little
+    memory. The table's metadata names the encoder's weight hash and input, the source and the settings.
+    Raises: UserError for names and paths that do not hold, and an image that cannot be read.
     """
     import numpy as np
 
