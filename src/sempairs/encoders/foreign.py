@@ -218,26 +218,24 @@ def import_encoder(
         config, built.width, size, (m0, m1, m2), (s0, s1, s2), weight_hash(built.model), __version__
     )
     encoder.eval()
-    _try(encoder, path)
+    _try(encoder)
     writer = "given prefix" if prefix is not None else found.kind
     return encoder, Recognised(writer, found.weights, found.beside, found.prefix, notes)
 
 
-def _try(encoder: LoadedEncoder, path: str | Path) -> None:
-    """Raises: UserError if an image of the encoder's size cannot be embedded, or not to finite features."""
+def _try(encoder: LoadedEncoder) -> None:
+    """Raises: UserError if an image of the encoder's size cannot be embedded."""
     size = encoder.spec.input_size
     encoder.check_input(size)
     try:
         with torch.inference_mode():
-            features = encoder(torch.zeros(1, 3, size, size))
+            encoder(torch.zeros(1, 3, size, size))
     except UserError:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:160]
         rule = f"takes no images of {size} pixels ({reason})"
         raise UserError(f"encoder {encoder.config.arch}", rule, remedy="give another --input-size") from None
-    if not torch.isfinite(features).all():
-        raise UserError(f"checkpoint {path}", "gives features that are not finite")
 
 
 def _find(path: str | Path, prefix: str | None, asked: _Asked) -> _Found:
