@@ -541,7 +541,7 @@ def test_the_command_and_evaluation(
     assert "resnet18, 512 features, written by MoCo" in shown
     assert "images of 64 pixels, mean 0.485 0.456 0.406, std 0.229 0.224 0.225" in shown
     assert "state_dict.module.encoder_q: the one that others follow; --prefix takes another" in shown
-    assert "taken for torchvision's resnet18" in shown
+    assert "taken for resnet18 as torchvision builds it: a 7x7 stem" in shown
     assert "left out: fc, module.encoder_k, module.queue, module.queue_ptr" in shown
     assert load_encoder(out).spec.input_size == 64
     assert open_target(file).spec.weight_hash == load_encoder(out).spec.weight_hash

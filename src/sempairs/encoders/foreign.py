@@ -539,11 +539,14 @@ def _resnet(
             "give --set output_stride=8 (as torchvision's DeepLab and FCN), 16 or 32 (not dilated) to "
             "`sempairs import`",
         )
-    if asked.arch is None and question is None:
+    if (notes or asked.arch is None) and question is None:
         how = (
             "a 7x7 stem of stride 2 and max pooling, " if stem in (None, "imagenet") else f"the stem {stem}, "
         )
-        notes = (*notes, f"taken for torchvision's {arch}: {how}ReLU, eps 1e-5; weights do not tell")
+        notes = (
+            *notes,
+            f"taken for {arch} as torchvision builds it: {how}ReLU, eps 1e-5; weights do not tell",
+        )
     return _Network(EncoderConfig(arch=arch, stem=stem, options=options), notes=notes, question=question)
 
 
