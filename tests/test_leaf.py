@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sempairs.config import Config, Duration, load_config, save_config, validate
-from sempairs.errors import UserError, nearest
+from sempairs.errors import UserError, nearest, unknown
 from sempairs.files import atomic_folder, atomic_write, folder_lock, read_json, resolve_inside, write_json
 from sempairs.registry import Registry
 
@@ -49,6 +49,15 @@ def test_registry_refuses_a_second_entry_and_suggests_on_a_wrong_name():
         registry.register(object)
     with pytest.raises(UserError, match=r"method is unknown, got 'simcrl'; did you mean 'simclr'\?"):
         registry.get("simcrl")
+
+
+def test_of_many_choices_near_ones_only_are_listed():
+    names = [f"{a}{b}" for a in ("resnet", "vit", "swin") for b in range(20)]
+    line = str(unknown("encoder.arch", "resnet2O", names))
+    assert "did you mean 'resnet" in line and "choose from" not in line and "vit" not in line
+    assert len(line) < 200
+    assert str(unknown("encoder.arch", "qqq", names)).endswith("none of 60 is like it")
+    assert "choose from: a, b" in str(unknown("x", "c", ["a", "b"]))
 
 
 def test_atomic_write_leaves_the_old_file_on_an_error(tmp_path):

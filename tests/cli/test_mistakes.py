@@ -267,3 +267,10 @@ def test_doctor_finds_this_machine_well(sempairs):
     status, out, errors = sempairs("doctor")
     assert (status, errors) == (0, [])
     assert "emoji-pairs        sound" in out
+
+
+def test_completion_of_the_shell_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["--show-completion", "bash"])
+    assert ended.value.code in (0, None)
+    assert "_SEMPAIRS_COMPLETE=complete_bash" in capsys.readouterr().out

@@ -6,6 +6,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sempairs.catalog import Catalog
 from sempairs.config import validate
@@ -183,17 +185,47 @@ def test_limits_are_exact_and_nested(drawings: Catalog) -> None:
 def test_limited_pools_keep_a_partner_for_every_image(drawings: Catalog) -> None:
     plan = plan_pairs(drawings, PairsConfig(relation="cross_domain", mode="redrawn", count=10))
     concepts = Counter(drawings.column("concept")[plan.epoch(0).anchor])
-    assert sorted(concepts.values()) == [
-        3,
-        3,
-        3,
-    ]  # three whole concepts; one image of a fourth had no partner
+    assert sorted(concepts.values()) == [2] * 5  # a pair of each class, as far as they go
+    assert len(plan.class_histogram()) == 5
+    whole = plan_pairs(drawings, PairsConfig(relation="cross_domain", mode="redrawn", count=20))
+    concepts = Counter(drawings.column("concept")[whole.epoch(0).anchor])
+    assert len(whole.class_histogram()) == 6 and min(concepts.values()) >= 2 and 3 in concepts.values()
     plan = plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", count=11))
     assert plan.n == 10
     classes = plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", per_class=3))
     assert set(classes.class_histogram().values()) == {2}
     with pytest.raises(UserError, match=r"pairs.count must be at least 2 for redrawn pairs, got 1"):
         plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", count=1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_limited_pools_keep_every_class_there_is_room_for(make: Any, data: st.DataObject) -> None:
+    n = data.draw(st.integers(8, 60))
+    numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=n, max_size=n))
+    category = [f"top{x % 2}/leaf{x // 2 % 4}" for x in numbers]
+    catalog = make(
+        [f"{i:02d}" for i in range(n)],
+        category=category,
+        concept=[f"{name}-{x // 8 % 4}" for name, x in zip(category, numbers, strict=True)],
+        domain=["aaab"[x // 32 % 4] + "c" * (x // 128 % 7 == 0) for x in numbers],
+    )
+    relation = data.draw(
+        st.sampled_from(["same_category", "sibling", "cross_domain", "random_same_category"])
+    )
+    try:
+        full = plan_pairs(catalog, PairsConfig(relation=relation, mode="redrawn")).class_histogram()
+    except UserError:
+        return  # no pair at all
+    count = data.draw(st.none() | st.integers(2 * len(full), n + 9))
+    per_class = data.draw(st.none() | st.integers(2, 7))
+    config = PairsConfig(relation=relation, mode="redrawn", count=count, per_class=per_class, seed=n)
+    plan = plan_pairs(catalog, config)
+    found = plan.class_histogram()
+    assert set(found) == set(full)
+    assert plan.n <= (count or n) and max(found.values()) <= (per_class or n)
+    if count is None and per_class is not None:  # at most one image a class is left over
+        assert all(found[name] >= min(per_class, full[name]) - 1 for name in full)
 
 
 def test_images_without_a_partner_take_no_place_in_a_limited_pool(make: Any) -> None:

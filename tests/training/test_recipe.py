@@ -39,6 +39,10 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"method": {"name": "msf", "queue": 8}, "batch_size": 16},
+            r"^batch_size must be at most 8 for msf: its queue is to hold a batch, got 16",
+        ),
         ({"batchsize": 3}, r"batchsize is not a known key; did you mean 'batch_size'"),
         ({"optimiser__lr": -1}, r"optimiser\.lr must be greater than 0"),
         ({"optimiser__name": "adam"}, r"optimiser\.name must be 'lars', 'sgd' or 'adamw'"),

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sempairs.cli.import_ import PREFIX
+
 _PROTOCOL = "voc-c4-1 (MoCo's), voc-fpn-1, small-c4-1 or small-fpn-1 for pictures of about 160 pixels."
 
 
@@ -41,6 +43,7 @@ def detect(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of new weights, order, mirroring, random:ARCH.")
     ] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help=PREFIX)] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -67,6 +70,7 @@ def detect(
         overrides=overrides or [],
         frozen=frozen,
         seed=seed,
+        prefix=prefix,
     )
     from sempairs.evaluation.detection.run import detect as run
     from sempairs.training.run import Interrupted

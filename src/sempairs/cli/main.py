@@ -51,7 +51,6 @@ app = typer.Typer(
     cls=_Verbs,
     help="Datasets of semantic pairs, self-supervised pretraining on them, and controlled studies.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")

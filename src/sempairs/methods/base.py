@@ -42,6 +42,11 @@ class MethodConfig(Config):
 
     name: str
 
+    @property
+    def largest_batch(self) -> int | None:
+        """The most pairs, over all processes, that a step can have; None where there is no limit."""
+        return None
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from sempairs.errors import UserError
 from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.momentum import follow, frozen_copy
@@ -37,7 +38,7 @@ class MSFConfig(MethodConfig):
     out: int = Field(128, ge=1)
     predictor_hidden: int = Field(512, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
-    queue: int = Field(2048, ge=2)  # at least a batch, or a target may miss itself
+    queue: int = Field(2048, ge=2)  # at least a batch, or a target would miss itself
     neighbours: int = Field(5, ge=1)
 
     @model_validator(mode="after")
@@ -45,6 +46,10 @@ class MSFConfig(MethodConfig):
         if self.neighbours > self.queue:
             raise ValueError(f"neighbours must be at most the queue, {self.queue}, got {self.neighbours}")
         return self
+
+    @property
+    def largest_batch(self) -> int:
+        return self.queue
 
 
 PRESETS = {
@@ -122,6 +127,8 @@ class MSF(Method):
         prediction = self.predictor(self.projector(embeddings))
         with torch.no_grad():
             target = self.target_projector(self.target_encoder(other))
+        if len(target) > len(self.queue.vectors):
+            raise UserError("method.queue", f"must hold a batch, {len(target)}", len(self.queue.vectors))
         self._new, queue = (target, views.meaning), deepcopy(self.queue)
         queue.push(*self._new)  # as it will be after the step
         filled, neighbours = queue.full_places, self.config.neighbours

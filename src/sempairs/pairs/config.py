@@ -52,7 +52,8 @@ class PairsConfig(Config):
     mixed: Probability | None = None
     # Share of the anchors, exact, whose partner is of another category, the same all through training.
     corrupted: Probability | None = None
-    # At most so many pairs an epoch. A redrawn pool may hold a few less: all its images need a partner in it.
+    # At most so many pairs an epoch. A redrawn pool may hold a few less: all its images need a partner in it;
+    # it keeps every class while count is at least two images a class.
     count: Annotated[int, Field(ge=1)] | None = None
     # At most so many pairs an epoch of one class: the finest category that both images of a pair share.
     per_class: Annotated[int, Field(ge=1)] | None = None

@@ -135,7 +135,7 @@ def _pool(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block:
             pool = np.concatenate(_disjoint(index, config, rule, group, block, images_each=2))
         else:
             paired = GroupDraws(group, block, index.picture).count > 0
-            pool = _whole_meanings(index, config, rule, np.where(paired, group, -1))
+            pool = _whole_meanings(index, config, rule, np.where(paired, group, -1), block)
         group = np.where(np.isin(np.arange(len(index)), pool), group, -1)
     draws = GroupDraws(group, block, index.picture)
     anchor = np.flatnonzero(draws.count > 0)
@@ -144,15 +144,38 @@ def _pool(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block:
     return compose(index, config, rule, anchor, np.broadcast_to(np.int64(-1), len(anchor)), draws=draws)
 
 
-def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int) -> Int:
-    """Images within the limits, one meaning after another: each has as many partners as in the full pool."""
+def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block: Int) -> Int:
+    """Images within the limits: a pair of each class, then one meaning after another, so that most have as
+    many partners as in the full pool. Every image with a group has a partner in it."""
     images = np.flatnonzero(group >= 0)
     key = keyed.text_keys(config.seed, STREAM, index.id_pieces(images))
     _, place = np.unique(group[images], return_inverse=True)
     first = np.full(place.max(initial=-1) + 1, np.iinfo(np.uint64).max)
     np.minimum.at(first, place, key)
-    images = images[np.lexsort((key, place, first[place]))]
-    return images[within(images, class_labels(index, rule), config, images_each=1)]
+    order = np.lexsort((key, place, first[place]))
+    images, place = images[order], place[order]
+    # Behind the first image of a meaning comes one it can be paired with: any part of a meaning has pairs.
+    start = runs(place)[0]
+    lead = images[start]
+    fits = (block[images] != block[lead]) & (index.picture[images] != index.picture[lead])
+    rank = np.arange(len(images)) - start
+    partner = np.full(len(images), len(images))
+    np.minimum.at(partner, start[fits], rank[fits])
+    images = images[np.lexsort((rank, rank != partner[start], rank > 0, start))]
+    classes = class_labels(index, rule)
+    ahead = _of_each_class(classes.codes[images[start]], rank < 2, 2)
+    images = images[np.argsort(~ahead, kind="stable")]
+    return images[within(images, classes, config, images_each=1)]
+
+
+def _of_each_class(codes: Int, fit: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Marks the first `count` of each class among those that fit, in their order; (N,) each."""
+    places = np.flatnonzero(fit)
+    order = np.argsort(codes[places], kind="stable")
+    rank = np.arange(len(places)) - runs(codes[places][order])[0]
+    marked = np.zeros(len(codes), dtype=bool)
+    marked[places[order][rank < count]] = True
+    return marked
 
 
 def of_list(
@@ -196,6 +219,10 @@ def limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: i
         return positions
     draw = keyed.uniform(config.seed, STREAM, occurrence=positions, slot=LIMIT)[:, 0]
     order = np.argsort(draw, kind="stable")
+    if config.mode == "redrawn":  # a pair of each class first: no class is lost while there is room for it
+        codes = classes.codes[anchor[order]]
+        ahead = _of_each_class(codes, np.ones(len(order), dtype=bool), 1)
+        order = order[np.argsort(~ahead, kind="stable")]
     return np.sort(order[within(anchor[order], classes, config, images_each=images_each)])
 
 

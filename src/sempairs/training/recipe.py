@@ -130,7 +130,7 @@ class PretrainRecipe(Config):
     objective: AnyObjectiveConfig = PairObjective()
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
-    batch_size: Annotated[int, Field(ge=2)] = 256  # over all processes
+    batch_size: Annotated[int, Field(ge=2, validate_default=True)] = 256  # over all processes
     # Pairs that a process passes through an encoder at once, with the gradients of the whole batch all the
     # same (training/cached.py): for batches that do not fit in memory. null: all of them.
     micro_batch: Annotated[int, Field(ge=2)] | None = None
@@ -153,3 +153,12 @@ class PretrainRecipe(Config):
         if views is not None and views.local is not None and not objective.takes_local:
             raise ValueError("takes no local crops: set views.local to null")
         return objective
+
+    @field_validator("batch_size")
+    @classmethod
+    def _fits_the_method(cls, size: int, info: ValidationInfo) -> int:
+        method = info.data.get("method")  # absent where it is at fault itself
+        most = method.largest_batch if method else None
+        if method and most is not None and size > most:
+            raise ValueError(f"must be at most {most} for {method.name}: its queue is to hold a batch")
+        return size

@@ -82,7 +82,7 @@ class _Run:
 
     def __init__(self, recipe: DetectRecipe, out: Path, where: Processes) -> None:
         self.recipe, self.out, self.where, self.config = recipe, out, where, recipe.settings
-        self.target: Target = open_target(recipe.encoder, seed=recipe.seed)
+        self.target: Target = open_target(recipe.encoder, seed=recipe.seed, prefix=recipe.prefix)
         read = open_data(recipe.data)
         train = [read(name) for name in self.config.train]
         self.tests = [read(name) for name in self.config.test]
@@ -225,7 +225,11 @@ class _Run:
         return f"detection {task_name(self.recipe.data, one.name, self.classes)}"
 
     def _results(self, one: DetectionSet, scores: scoring.Scores) -> list[Result]:
-        settings = {**self.recipe.measured(), "task": self._task(one), "classes": list(self.classes)}
+        spec = self.target.spec  # pictures have their own size here
+        settings = {
+            **self.recipe.measured(), "task": self._task(one), "classes": list(self.classes),
+            "input": {"mean": list(spec.mean), "std": list(spec.std)},
+        }  # fmt: skip
         extra = {
             "encoder": self.target.spec.weight_hash,
             "sempairs": __version__,
