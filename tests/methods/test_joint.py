@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sempairs.config import Config, Ramp, validate
-from sempairs.errors import UserError
-from sempairs.methods import METHODS, AnyObjectiveConfig, Method, PairMethod, PairObjective, build_method
+from sempairs.methods import METHODS, Method, PairMethod, build_method
 from sempairs.methods.objectives.joint import JointObjective
 from sempairs.views.records import Crop, Slot, Views
 

@@ -118,9 +118,10 @@ class Method(nn.Module, ABC):
         given = [Slot(crop.member, crop.kind) for crop in views.crops]
         rest = given[len(self.slots) :]
         local = all(slot.kind == "local" for slot in rest) if self.takes_local else not rest
-        if tuple(given[: len(self.slots)]) != self.slots or not local:
+        wanted = [Slot(slot.member, slot.kind) for slot in self.slots]
+        if given[: len(wanted)] != wanted or not local:
             more = ", then local ones if any" if self.takes_local else ""
-            raise UserError("views", f"must be {_listed(self.slots)}{more} for {self.name}", _listed(given))
+            raise UserError("views", f"must be {_listed(wanted)}{more} for {self.name}", _listed(given))
         return tuple(crop.pixels for crop in views.crops)
 
     def pursue(self, objective: ObjectiveConfig, width: int) -> None:

@@ -22,7 +22,7 @@ from sempairs.methods.base import METHODS, MethodConfig, Preset, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
 from sempairs.methods.pairwise import Compared, PairMethod
-from sempairs.methods.simclr import same_meaning, view_logits
+from sempairs.methods.simclr import same_meaning, several_logits, view_logits
 from sempairs.views.records import Views
 
 
@@ -70,14 +70,30 @@ def dcl_loss(
     """
     logits, partner, layout = view_logits(left, right, temperature=temperature, exclude=exclude)
     positive = logits.gather(1, partner[:, None])[:, 0]
-    logits = logits.scatter(1, partner[:, None], float("-inf"))
-    alone = logits.isneginf().all(dim=1)
-    # A sum over nothing: its logarithm, and the gradient of that, must not be taken.
-    negative = logits.masked_fill(alone[:, None], 0.0).logsumexp(dim=1).masked_fill(alone, 0.0)
+    negative = _negative(logits, partner[:, None])
     weight = 1.0 if sigma is None else _weight(layout.gather(positive.detach()), temperature / sigma)
     if isinstance(weight, Tensor):
         weight = weight[layout.first : layout.first + len(positive)]
     return layout.mean(negative - weight * positive)
+
+
+@in_float32
+def several_dcl_loss(views: Sequence[Tensor], *, temperature: float, exclude: Tensor | None = None) -> Tensor:
+    """With several positives, each of V views (B, D) of a pair being one of each other: their mean of
+    s_{i,p} / T is in the first term, and none of them is in the sum. `dcl_loss` for V = 2.
+
+    `exclude` (VB, VN). Raises: ValueError if shapes differ or B < 2.
+    """
+    logits, partners, layout = several_logits(views, temperature=temperature, exclude=exclude)
+    return layout.mean(_negative(logits, partners) - logits.gather(1, partners).mean(dim=1))
+
+
+def _negative(logits: Tensor, partners: Tensor) -> Tensor:
+    """The second term of each view: over all columns but those of its pair."""
+    logits = logits.scatter(1, partners, float("-inf"))
+    alone = logits.isneginf().all(dim=1)
+    # A sum over nothing: its logarithm, and the gradient of that, must not be taken.
+    return logits.masked_fill(alone[:, None], 0.0).logsumexp(dim=1).masked_fill(alone, 0.0)
 
 
 def _weight(positive: Tensor, scale: float) -> Tensor:
@@ -114,3 +130,12 @@ class DCL(PairMethod):
             exclude=same if self.config.same_meaning_negatives == "mask" else None,
         )
         return Compared(loss, meaning_logs(same, same.shape[1] - 2))
+
+    def compare_several(self, anchor: Tensor, partners: Sequence[Tensor], views: Views) -> Compared:
+        if self.config.sigma is not None:  # its weights are of one partner
+            return super().compare_several(anchor, partners, views)
+        same = same_meaning(views.meaning, 1 + len(partners))
+        exclude = same if self.config.same_meaning_negatives == "mask" else None
+        temperature = self.config.temperature
+        loss = several_dcl_loss([anchor, *partners], temperature=temperature, exclude=exclude)
+        return Compared(loss, meaning_logs(same, same.shape[1] - 1 - len(partners)))

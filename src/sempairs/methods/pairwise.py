@@ -58,6 +58,12 @@ class PairMethod(Method):
     def compare(self, left: Any, right: Any, views: Views, local: Sequence[Any] = ()) -> Compared:
         """The loss of two crops, of what `project` gave for each; `local`: what it gave for local crops."""
 
+    def compare_several(self, anchor: Any, partners: Sequence[Any], views: Views) -> Compared:
+        """The loss of an anchor's crop with crops of several partners; here the mean of the losses of two."""
+        every = [self.compare(anchor, partner, views) for partner in partners]
+        means = {name: torch.stack([of.logs[name] for of in every]).mean() for name in every[0].logs}
+        return Compared(torch.stack([of.loss for of in every]).mean(), means)
+
     def through(self, network: nn.Module, parts: Sequence[Tensor]) -> list[Tensor]:
         """What `network` gives for each part, all in one batch where `joint_forward`, else one by one."""
         if self.joint_forward:
@@ -69,7 +75,7 @@ class PairMethod(Method):
         self.takes_local = self.takes_local and objective.takes_local
         others: list[set[int]] = [set(), set()]
         for term in objective.terms(0.0):
-            others[term.head].add(term.other)
+            others[term.head].update(term.others)
         self.compared = 1 + len(others[0])
         if others[1]:
             self.second = type(self)(self.config, nn.Identity(), width)
@@ -95,12 +101,16 @@ class PairMethod(Method):
             if head is None or not own:
                 continue
             # Crops that no term of this head compares do not pass it.
-            places = [0, *sorted({term.other for term in own}), *local]
+            places = [0, *sorted({place for term in own for place in term.others}), *local]
             given = head.project([features[place] for place in places], views)
             projected = dict(zip(places, given, strict=True))
             beside = [projected[place] for place in local]
             for term in own:
-                found[term] = head.compare(projected[0], projected[term.other], views, beside)
+                first, *more = (projected[place] for place in term.others)
+                if more:
+                    found[term] = head.compare_several(projected[0], [first, *more], views)
+                else:
+                    found[term] = head.compare(projected[0], first, views, beside)
         loss, logs = _weighted([(term, found[term]) for term in terms])
         return StepOutput(loss, logs, features[0][0].detach())
 

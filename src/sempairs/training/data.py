@@ -35,13 +35,21 @@ Rows = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """One rank's share of a step: rows of the catalogue, and the keys of every draw. All (B,) int64."""
+    """One rank's share of a step: rows of the catalogue, and the keys of every draw. All (B,) int64.
+
+    further: (B, K) rows of the partners after the first, None where an anchor has one.
+    """
 
     epoch: int
     anchor: Rows
     partner: Rows
     occurrence: Rows
     meaning: Rows
+    further: Rows | None = None
+
+    def rows(self) -> list[Rows]:
+        """Those of images."""
+        return [self.anchor, self.partner, *([] if self.further is None else [self.further])]
 
 
 @dataclass(frozen=True)
@@ -120,25 +128,37 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 
 
 def batches(
-    plan: PairPlan, *, seed: int, batch_size: int, start: int, stop: int, rank: int = 0, world: int = 1
+    plan: PairPlan,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    rank: int = 0,
+    world: int = 1,
+    partners: int = 1,
 ) -> Iterator[Batch]:
     """The batches of steps `start` to `stop` - 1, a pure function of the arguments.
 
+    partners: of each anchor.
     batch_size: over all `world` processes; this one, `rank`, gets the rank-th piece, so that rows gathered in
     order of rank stand as in one process, and queues of them hold the same.
     """
     assert batch_size % world == 0
     assert 0 <= rank < world
     per_epoch = steps_per_epoch(plan.n, batch_size)
-    epoch, pairs, order = -1, None, np.empty(0, dtype=np.int64)
+    epoch, pairs, further, order = -1, None, None, np.empty(0, dtype=np.int64)
     for step in range(start, stop):
         if step // per_epoch != epoch or pairs is None:
             epoch = step // per_epoch
-            pairs, order = None, order[:0].copy()  # let go of the last epoch before the next is drawn
+            pairs, further, order = None, None, order[:0].copy()  # let go of the last epoch before the next
             pairs, order = plan.epoch(epoch), keyed.permutation(seed, "order", epoch=epoch, n=plan.n)
+            further = plan.further(epoch, partners - 1) if partners > 1 else None
         share = batch_size // world
         first = step % per_epoch * batch_size + rank * share
-        yield _batch(plan, pairs, epoch, order[first : first + share])
+        chosen = order[first : first + share]
+        batch = _batch(plan, pairs, epoch, chosen)
+        yield batch if further is None else batch._replace(further=further[chosen])
 
 
 def _batch(plan: PairPlan, pairs: EpochPairs, epoch: int, chosen: Rows) -> Batch:
@@ -150,7 +170,7 @@ def read_ahead(batches: Iterable[Batch], maker: ViewMaker) -> Iterator[Batch]:
     """The same batches; while one is worked on, the pixels of the next are read in the background."""
     waiting: deque[Batch] = deque()
     for batch in batches:
-        maker.prefetch(batch.anchor, batch.partner)
+        maker.prefetch(*batch.rows())
         waiting.append(batch)
         if len(waiting) > 1:
             yield waiting.popleft()

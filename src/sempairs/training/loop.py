@@ -256,7 +256,7 @@ def run_steps(
     """
     began = perf_counter()
     for step, batch in enumerate(batches, start):
-        views = maker.make(batch.epoch, batch.anchor, batch.partner, batch.occurrence, batch.meaning)
+        views = maker.make(*batch)
         made = perf_counter()
         numbers, embeddings = trainer.step(step, batch, views)
         done = perf_counter()

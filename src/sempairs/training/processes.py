@@ -150,7 +150,8 @@ def whole_batch(batch: Batch, views: Views) -> tuple[Batch, Views]:
     distinct = None if views.distinct is None else gather_rows(views.distinct)
     whole = Views(crops, gather_rows(views.pair_id), gather_rows(views.meaning), distinct)
     device = views.pair_id.device
-    rows = (gather_rows(torch.from_numpy(part).to(device)).cpu().numpy() for part in batch[1:])
+    shares = (torch.from_numpy(part).to(device) for part in batch[1:] if part is not None)
+    rows = (gather_rows(share).cpu().numpy() for share in shares)
     return Batch(batch.epoch, *rows), whole
 
 

@@ -150,4 +150,7 @@ class PretrainRecipe(Config):
             raise ValueError(f"must be pair for {method.name}; others are for {', '.join(takers)}")
         if views is not None and views.local is not None and not objective.takes_local:
             raise ValueError("takes no local crops: set views.local to null")
+        pairs = info.data.get("pairs")
+        if pairs is not None and pairs.mode != "redrawn" and objective.shown_partners > 1:
+            raise ValueError("shows several partners of each anchor, so pairs.mode must be redrawn")
         return objective

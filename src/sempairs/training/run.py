@@ -242,7 +242,7 @@ class _Run:
         save_every = max(1, recipe.checkpoint.every.steps(self.per_epoch))
         plan = batches(
             self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
-            rank=processes.rank(), world=processes.count(),
+            rank=processes.rank(), world=processes.count(), partners=recipe.objective.shown_partners,
         )  # fmt: skip
         began = perf_counter() - self.progress.seconds
         with (

@@ -15,11 +15,12 @@ Kind = Literal["global", "local", "original"]
 class Slot:
     """A crop that a method wants of every pair; local ones are the recipe's to ask for.
 
-    original: the whole image, resized and otherwise as it is, on white.
+    original: the whole image, resized and otherwise as it is, on white. number: which of several partners.
     """
 
     member: Member
     kind: Kind = "global"
+    number: int = 0
 
 
 #: A global crop of either member.
