@@ -96,6 +96,9 @@ class Method(nn.Module, ABC):
     #: Whether the constructor also takes `meanings`, the number of meanings of the pairs: for a classifier.
     takes_meanings: ClassVar[bool] = False
 
+    #: Whether `Views.domain` must be there.
+    needs_domains: bool = False
+
     encoder: nn.Module
 
     def __init__(self, config: MethodConfig, encoder: nn.Module, width: int) -> None:

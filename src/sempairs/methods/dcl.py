@@ -7,6 +7,8 @@ SimCLR's loss without the positive in the sum. For the 2N views of N pairs, view
 Network as SimCLR's here, so that the two differ in the loss alone.
 Departures: none. Option `same_meaning_negatives: mask` leaves pairs of the anchor's meaning out of the sum; a
 view left without negatives has no second term.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from sempairs.methods.base import METHODS, MethodConfig, Preset, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
 from sempairs.methods.pairwise import Compared, PairMethod
-from sempairs.methods.simclr import same_meaning, several_logits, view_logits
+from sempairs.methods.simclr import excluded, same_meaning, several_logits, view_logits
 from sempairs.views.records import Views
 
 
@@ -35,6 +37,7 @@ class DCLConfig(MethodConfig):
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
 
 
 PRESETS = {
@@ -127,7 +130,7 @@ class DCL(PairMethod):
             right,
             temperature=self.config.temperature,
             sigma=self.config.sigma,
-            exclude=same if self.config.same_meaning_negatives == "mask" else None,
+            exclude=excluded(self.config, same, views),
         )
         return Compared(loss, meaning_logs(same, same.shape[1] - 2))
 
@@ -135,7 +138,7 @@ class DCL(PairMethod):
         if self.config.sigma is not None:  # its weights are of one partner
             return super().compare_several(anchor, partners, views)
         same = same_meaning(views.meaning, 1 + len(partners))
-        exclude = same if self.config.same_meaning_negatives == "mask" else None
+        exclude = excluded(self.config, same, views)
         temperature = self.config.temperature
         loss = several_dcl_loss([anchor, *partners], temperature=temperature, exclude=exclude)
         return Compared(loss, meaning_logs(same, same.shape[1] - 1 - len(partners)))

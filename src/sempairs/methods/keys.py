@@ -46,12 +46,12 @@ class Keys(Method):
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)
         self.queue = Queue(config.queue, config.out)
-        self._new: list[tuple[Tensor, Tensor]] = []
+        self._new: list[tuple[Tensor, ...]] = []  # keys, meanings and, where wanted, domains
 
     def after_step(self, progress: float) -> None:
         super().after_step(progress)
-        for keys, meaning in self._new:
-            self.queue.push(keys, meaning)
+        for new in self._new:
+            self.queue.push(*new)
         self._new = []
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
         follow(self.key_encoder, self.encoder, momentum)

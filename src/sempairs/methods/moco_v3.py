@@ -10,6 +10,8 @@ ResNet and three for a ViT; the key network follows along half a cosine, as in B
 Option `freeze_patch_embedding`: a ViT's patch embedding stays the random projection it began as, section 4.1.
 Departures: the momentum is that of the step before (there, of the step under way). Option
 `same_meaning_negatives: mask` leaves other pairs of the query's meaning out of the sum.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, i
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy
-from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
+from sempairs.methods.negatives import excluded_pairs, meaning_logs, own_columns, same_meaning_pairs
 from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
@@ -43,6 +45,7 @@ class MoCoV3Config(MethodConfig):
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
     freeze_patch_embedding: bool = False
 
 
@@ -144,8 +147,9 @@ class MoCoV3(PairMethod):
 
     def compare(self, left: Sides, right: Sides, views: Views, local: Sequence[Sides] = ()) -> Compared:
         same = same_meaning_pairs(views.meaning)
-        exclude = same if self.config.same_meaning_negatives == "mask" else None
         temperature = self.config.temperature
+        exclude = excluded_pairs(self.config, same, views, of=0, to=1)
         loss = moco_v3_loss(left.online, right.key, temperature=temperature, exclude=exclude)
+        exclude = excluded_pairs(self.config, same, views, of=1, to=0)
         loss = loss + moco_v3_loss(right.online, left.key, temperature=temperature, exclude=exclude)
         return Compared(loss, meaning_logs(same, same.shape[1] - 1))

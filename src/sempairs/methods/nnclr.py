@@ -10,6 +10,8 @@ candidates instead. Each view goes through the network by itself.
 Departures: linear maps before a normalisation and the last have no biases. Neighbours may have any meaning,
 the pair's own or another; how many share it is logged. Option `same_meaning_negatives: mask` leaves other
 pairs of the anchor's meaning out of the sum.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
-from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
+from sempairs.methods.negatives import excluded_pairs, meaning_logs, own_columns, same_meaning_pairs
 from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_sides, on_sides
@@ -42,6 +44,7 @@ class NNCLRConfig(MethodConfig):
     predictor_hidden: int = Field(512, ge=1)
     queue: int = Field(1024, ge=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
 
 
 PUBLISHED = NNCLRConfig(hidden=2048, out=256, predictor_hidden=4096, queue=65536)
@@ -137,15 +140,15 @@ class NNCLR(PairMethod):
 
     def compare(self, left: Seen, right: Seen, views: Views, local: Sequence[Seen] = ()) -> Compared:
         same = same_meaning_pairs(views.meaning)
-        exclude = same if self.config.same_meaning_negatives == "mask" else None
-        directions = (left.near, right.prediction), (right.near, left.prediction)
-        loss = torch.stack(
-            [
-                nnclr_loss(near.vectors, rows, temperature=self.config.temperature, exclude=exclude)
-                for near, rows in directions
-            ]
-        ).mean()
+        losses = []
+        for of, (one, other) in enumerate(((left, right), (right, left))):
+            exclude = excluded_pairs(self.config, same, views, of=of, to=1 - of)
+            temperature = self.config.temperature
+            losses.append(
+                nnclr_loss(one.near.vectors, other.prediction, temperature=temperature, exclude=exclude)
+            )
+        loss = torch.stack(losses).mean()
         known = views.meaning >= 0
-        pure = torch.stack([(near.meaning == views.meaning) & known for near, _ in directions])
+        pure = torch.stack([(near.meaning == views.meaning) & known for near in (left.near, right.near)])
         logs = {"neighbour_purity": pure.float().mean()} | meaning_logs(same, same.shape[1] - 1)
         return Compared(loss, logs)

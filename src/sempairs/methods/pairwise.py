@@ -41,6 +41,7 @@ class PairMethod(Method):
         super().__init__(config, encoder, width)
         self.config: Any = config
         self.objective = PairObjective()
+        self.needs_domains = getattr(config, "negatives", "all") == "same_domain"
         self.second = None
         self.compared = len(self.slots)  # how many crops, local ones apart, this head gets
         self._progress = 0.0
@@ -52,15 +53,22 @@ class PairMethod(Method):
 
     @abstractmethod
     def project(self, features: Sequence[Any], views: Views) -> list[Any]:
-        """For each crop what the heads make of its features: all that the loss needs to know of it."""
+        """For each crop what the heads make of its features: all that the loss needs to know of it.
+
+        views: these crops'.
+        """
 
     @abstractmethod
     def compare(self, left: Any, right: Any, views: Views, local: Sequence[Any] = ()) -> Compared:
-        """The loss of two crops, of what `project` gave for each; `local`: what it gave for local crops."""
+        """The loss of two crops, of what `project` gave for each; `local`: what it gave for local crops.
+
+        views: those of the two.
+        """
 
     def compare_several(self, anchor: Any, partners: Sequence[Any], views: Views) -> Compared:
         """The loss of an anchor's crop with crops of several partners; here the mean of the losses of two."""
-        every = [self.compare(anchor, partner, views) for partner in partners]
+        pairs = (views.of_crops([0, place]) for place in range(1, 1 + len(partners)))
+        every = [self.compare(anchor, *both) for both in zip(partners, pairs, strict=True)]
         means = {name: torch.stack([of.logs[name] for of in every]).mean() for name in every[0].logs}
         return Compared(torch.stack([of.loss for of in every]).mean(), means)
 
@@ -102,15 +110,16 @@ class PairMethod(Method):
                 continue
             # Crops that no term of this head compares do not pass it.
             places = [0, *sorted({place for term in own for place in term.others}), *local]
-            given = head.project([features[place] for place in places], views)
+            given = head.project([features[place] for place in places], views.of_crops(places))
             projected = dict(zip(places, given, strict=True))
             beside = [projected[place] for place in local]
             for term in own:
                 first, *more = (projected[place] for place in term.others)
+                compared = views.of_crops([0, *term.others])
                 if more:
-                    found[term] = head.compare_several(projected[0], [first, *more], views)
+                    found[term] = head.compare_several(projected[0], [first, *more], compared)
                 else:
-                    found[term] = head.compare(projected[0], first, views, beside)
+                    found[term] = head.compare(projected[0], first, compared, beside)
         loss, logs = _weighted([(term, found[term]) for term in terms])
         return StepOutput(loss, logs, features[0][0].detach())
 

@@ -8,6 +8,8 @@ do not agree weigh less in the gradient; λ weighs the negatives. As in chingyao
 Departures: the network is SimCLR's here (both views in one batch, no biases, a last normalisation), so that
 the two differ in the loss alone. Option `same_meaning_negatives: mask` leaves pairs of the anchor's meaning
 out of the sum.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sempairs.methods.base import METHODS, MethodConfig, Preset, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
 from sempairs.methods.pairwise import Compared, PairMethod
-from sempairs.methods.simclr import same_meaning, view_logits
+from sempairs.methods.simclr import excluded, same_meaning, view_logits
 from sempairs.views.records import Views
 
 
@@ -37,6 +39,7 @@ class RINCEConfig(MethodConfig):
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
 
 
 PRESETS = {
@@ -107,6 +110,6 @@ class RINCE(PairMethod):
             temperature=self.config.temperature,
             q=self.config.q,
             lam=self.config.lam,
-            exclude=same if self.config.same_meaning_negatives == "mask" else None,
+            exclude=excluded(self.config, same, views),
         )
         return Compared(loss, meaning_logs(same, same.shape[1] - 2))

@@ -6,12 +6,14 @@ As in the paper's code both views go through the network in one batch, so that b
 statistics over 2B images, and the head is linear → norm → ReLU → linear → norm without biases.
 Departures: the last norm keeps its shift, which the paper's code leaves out. Option `same_meaning_negatives:
 mask` leaves pairs of the anchor's meaning out of the sum; it uses labels, so both arms of a contrast set it.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import Layout, layout_of
 from sempairs.methods.heads import mlp
-from sempairs.methods.negatives import meaning_logs
+from sempairs.methods.negatives import domains, meaning_logs, other_domain
 from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
@@ -34,6 +36,7 @@ class SimCLRConfig(MethodConfig):
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
 
 
 PRESETS = {
@@ -112,6 +115,22 @@ def same_meaning(meaning: Tensor, crops: int = 2) -> Tensor:
     return same.scatter(1, own[:, None], False).scatter(1, partners, False)
 
 
+def excluded(config: Any, same: Tensor, views: Views) -> Tensor | None:
+    """(VB, VN): the negatives that a config leaves out, null for none; never a view's own partners.
+
+    config: with `same_meaning_negatives` and `negatives`. same: `same_meaning` of all crops of `views`.
+    """
+    leave = same if config.same_meaning_negatives == "mask" else None
+    if config.negatives == "same_domain":
+        domain = domains(views)
+        of = domain.flatten()
+        layout = layout_of(of)
+        others = other_domain(of, layout.gather(of))
+        others = others.scatter(1, _columns(layout, of.device, len(domain))[1], False)
+        leave = others if leave is None else leave | others
+    return leave
+
+
 def _columns(layout: Layout, device: torch.device, crops: int) -> tuple[Tensor, Tensor]:
     """Where each view of this process (VB,) stands among all; where the others of its pair do (VB, V − 1)."""
     count = layout.counts[layout.rank]
@@ -141,14 +160,12 @@ class SimCLR(PairMethod):
 
     def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
         same = same_meaning(views.meaning)
-        mask = self.config.same_meaning_negatives == "mask"
-        loss = nt_xent(left, right, temperature=self.config.temperature, exclude=same if mask else None)
+        exclude = excluded(self.config, same, views)
+        loss = nt_xent(left, right, temperature=self.config.temperature, exclude=exclude)
         return Compared(loss, meaning_logs(same, same.shape[1] - 2))
 
     def compare_several(self, anchor: Tensor, partners: Sequence[Tensor], views: Views) -> Compared:
         same = same_meaning(views.meaning, 1 + len(partners))
-        mask = self.config.same_meaning_negatives == "mask"
-        loss = several_nt_xent(
-            [anchor, *partners], temperature=self.config.temperature, exclude=same if mask else None
-        )
+        exclude = excluded(self.config, same, views)
+        loss = several_nt_xent([anchor, *partners], temperature=self.config.temperature, exclude=exclude)
         return Compared(loss, meaning_logs(same, same.shape[1] - 1 - len(partners)))

@@ -11,6 +11,7 @@ from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
 from sempairs.pairs.config import PairsConfig
+from sempairs.training.samplers import AnySampler, Shuffled
 from sempairs.views.config import ViewsConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -131,6 +132,8 @@ class PretrainRecipe(Config):
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
     batch_size: Annotated[int, Field(ge=2)] = 256  # over all processes
+    # How an epoch's pairs are cut into batches: as they come, or so that none holds a meaning twice.
+    sampler: AnySampler = Shuffled()
     # Pairs that a process passes through an encoder at once, with the gradients of the whole batch all the
     # same (training/cached.py): for batches that do not fit in memory. null: all of them.
     micro_batch: Annotated[int, Field(ge=2)] | None = None

@@ -35,7 +35,7 @@ from sempairs.training.checkpoint import (
     save_checkpoint,
 )
 from sempairs.training.crops import check_crops
-from sempairs.training.data import batches, load_data, near, read_ahead, steps_per_epoch
+from sempairs.training.data import batches, load_data, near, read_ahead
 from sempairs.training.failure import keep_failure
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
@@ -119,7 +119,7 @@ class _Run:
         self.recipe, self.out = recipe, out
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
-        self.per_epoch = steps_per_epoch(self.data.plan.n, recipe.batch_size)
+        self.per_epoch = recipe.sampler.steps(self.data.plan.meaning, recipe.batch_size)
         self.total = recipe.schedule.duration.steps(self.per_epoch)
         self.warm_up = recipe.schedule.warm_up.steps(self.per_epoch)
         if self.total < 1:
@@ -141,7 +141,8 @@ class _Run:
         self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
         store = near(self.data.store, fabric.device)
         self.maker = ViewMaker(
-            recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots
+            recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots,
+            domains=self.data.domains(recipe.pairs.domain_column) if method.needs_domains else None,
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
         self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
@@ -229,6 +230,9 @@ class _Run:
             say(f"{self.data.unreadable} unreadable images are left out; `sempairs data scan` lists them")
         for note in self.monitor.images.notes:
             say(note)
+        shown, pairs = self.per_epoch * self.recipe.batch_size, self.data.plan.n
+        if pairs - shown >= self.recipe.batch_size:
+            say(f"sampler: an epoch shows {shown:,} of the {pairs:,} pairs, other ones each time")
         # Micro-batches of one number, of all processes, are normalised together.
         micro, batch = self.recipe.micro_batch, self.recipe.batch_size
         statistics = micro_batch_note(self.trainer.method, micro and micro * processes.count(), batch)
@@ -243,6 +247,7 @@ class _Run:
         plan = batches(
             self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
             rank=processes.rank(), world=processes.count(), partners=recipe.objective.shown_partners,
+            sampler=recipe.sampler,
         )  # fmt: skip
         began = perf_counter() - self.progress.seconds
         with (

@@ -43,6 +43,7 @@ _NO_HUE, _NO_JITTER = 4, 5
 class ViewMaker:
     """Makes the crops in `slots` of pairs of images of a store by one config; then local ones, if it has any.
 
+    domains: of each row of the store the number of its domain, handed on with the views.
     The same key gives the same views: parameters bit for bit, whatever the batches; pixels bit for bit on one
     machine, device and number of threads. Work is done in float32 also under autocast and TF32.
     """
@@ -55,11 +56,13 @@ class ViewMaker:
         seed: int,
         device: torch.device | str = "cpu",
         slots: Sequence[Slot] = PAIR,
+        domains: Int | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
         self.device = torch.device(device)
         self.slots = tuple(slots)
+        self._domains = domains
         self._recipe = config.resolved()
         self._global = [slot for slot in self.slots if slot.kind == "global"]
         locals_ = config.local.count if config.local else 0
@@ -100,7 +103,14 @@ class ViewMaker:
             pair_id=torch.from_numpy(keys).to(self.device),
             meaning=torch.from_numpy(_whole(meaning)).to(self.device),
             distinct=torch.from_numpy(rows["anchor", 0] != rows["partner", 0]).to(self.device),
+            domain=self._domain([*self.slots, *self._local], rows),
         )
+
+    def _domain(self, slots: Sequence[Slot], rows: Rows) -> Tensor | None:
+        """(V, B) the domain of the image that each slot shows, if domains are known."""
+        if self._domains is None:
+            return None
+        return torch.from_numpy(self._domains[np.stack([rows[_shown(s)] for s in slots])]).to(self.device)
 
     def prefetch(self, *rows: ArrayLike) -> None:
         """Says that `make` will soon be asked for these rows: a store of files begins to read them."""
