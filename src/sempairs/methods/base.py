@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,17 @@ class StepOutput:
     loss: Tensor
     logs: Mapping[str, Tensor]
     embeddings: Tensor
+
+
+class Levels(NamedTuple):
+    """What a loss is held against.
+
+    chance: its value where nothing is told apart: all candidates equally likely, or views unrelated, with a
+    cosine or correlation of 0. collapse: where all rows are one and the same.
+    """
+
+    chance: float
+    collapse: float
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,13 @@ class Method(nn.Module, ABC):
         if objective.name != "pair":
             rule = f"must be pair for {self.name}, whose loss is not one of two views"
             raise UserError("objective.name", rule, objective.name)
+
+    def levels(self, pairs: int) -> Levels | None:
+        """The loss of chance and of a collapse in batches of `pairs`, over all processes; null: not known.
+
+        Without what options leave out of a batch (`same_meaning_negatives`, `negatives`), which differs.
+        """
+        return None
 
     def before_step(self, progress: float) -> None:
         """Called before the forward pass; progress in [0, 1) is the share of the steps already taken."""

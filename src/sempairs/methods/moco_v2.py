@@ -24,6 +24,7 @@ are harder, as the domain does not tell them apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -31,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Preset, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import domains, meaning_logs, other_domain, same_meaning_queue
@@ -103,6 +104,9 @@ class MoCoV2(Keys, PairMethod):
         super().__init__(config, encoder, width)
         if config.negatives == "same_domain":
             self.queue = Queue(config.queue, config.out, domains=True)
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[math.log(1 + self.config.queue)] * 2)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[Roles]:
         first, *others = crops

@@ -16,6 +16,7 @@ are harder, as the domain does not tell them apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy
@@ -40,8 +41,9 @@ class MoCoV3Config(MethodConfig):
     temperature: float = Field(0.2, gt=0)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
@@ -122,7 +124,13 @@ class MoCoV3(PairMethod):
             affine_last=False,
         )
         self.predictor = mlp(
-            config.out, config.predictor_hidden, config.out, bias=False, norm_last=True, affine_last=False
+            config.out,
+            config.predictor_hidden,
+            config.out,
+            layers=config.predictor_layers,
+            bias=False,
+            norm_last=True,
+            affine_last=False,
         )
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)
@@ -132,6 +140,9 @@ class MoCoV3(PairMethod):
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
         follow(self.key_encoder, self.encoder, momentum)
         follow(self.key_projector, self.projector, momentum)
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[4 * self.config.temperature * math.log(pairs)] * 2)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[Sides]:
         online = self.through(self.encoder, crops)

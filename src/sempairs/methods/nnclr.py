@@ -16,6 +16,7 @@ are harder, as the domain does not tell them apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import excluded_pairs, meaning_logs, own_columns, same_meaning_pairs
@@ -41,7 +42,9 @@ class NNCLRConfig(MethodConfig):
     temperature: float = Field(0.2, gt=0)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(3, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     queue: int = Field(1024, ge=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
     negatives: Literal["all", "same_domain"] = "all"
@@ -114,8 +117,17 @@ class NNCLR(PairMethod):
     def __init__(self, config: NNCLRConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, layers=3, bias=False, norm_last=True)
-        self.predictor = mlp(config.out, config.predictor_hidden, config.out, bias=False, norm_last=False)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=True
+        )
+        self.predictor = mlp(
+            config.out,
+            config.predictor_hidden,
+            config.out,
+            layers=config.predictor_layers,
+            bias=False,
+            norm_last=False,
+        )
         self.queue = Queue(config.queue, config.out)
         self._new: tuple[Tensor, Tensor] | None = None  # projections and meanings of the step under way
 
@@ -124,6 +136,9 @@ class NNCLR(PairMethod):
         if self._new is not None:
             self.queue.push(*self._new)
         self._new = None
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[math.log(pairs)] * 2)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
         return [(rows,) for rows in self.through(self.encoder, crops)]

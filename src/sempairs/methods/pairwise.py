@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sempairs.methods.base import Method, MethodConfig, StepOutput
+from sempairs.methods.base import Levels, Method, MethodConfig, StepOutput
 from sempairs.methods.objectives.base import ObjectiveConfig, Term
 from sempairs.methods.objectives.pair import PairObjective
 from sempairs.views.records import Views
@@ -71,6 +71,18 @@ class PairMethod(Method):
         every = [self.compare(anchor, *both) for both in zip(partners, pairs, strict=True)]
         means = {name: torch.stack([of.logs[name] for of in every]).mean() for name in every[0].logs}
         return Compared(torch.stack([of.loss for of in every]).mean(), means)
+
+    def term_levels(self, pairs: int, crops: int) -> Levels | None:
+        """`levels` of the loss of so many crops of each pair: the anchor's, and one or several others."""
+        return None
+
+    def levels(self, pairs: int) -> Levels | None:
+        terms = self.objective.terms(self._progress)
+        found = [self.term_levels(pairs, 1 + len(term.others)) for term in terms]
+        known = [(term.weight, of) for term, of in zip(terms, found, strict=True) if of is not None]
+        if len(known) < len(terms):
+            return None
+        return Levels(*(sum(weight * of[i] for weight, of in known) for i in range(2)))
 
     def through(self, network: nn.Module, parts: Sequence[Tensor]) -> list[Tensor]:
         """What `network` gives for each part, all in one batch where `joint_forward`, else one by one."""

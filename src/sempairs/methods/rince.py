@@ -21,7 +21,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, MethodConfig, Preset, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
 from sempairs.methods.pairwise import Compared, PairMethod
@@ -38,6 +38,7 @@ class RINCEConfig(MethodConfig):
     lam: float = Field(0.01, gt=0, le=1)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
     negatives: Literal["all", "same_domain"] = "all"
 
@@ -94,7 +95,14 @@ class RINCE(PairMethod):
     def __init__(self, config: RINCEConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=True
+        )
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        q, whole = self.config.q, self.config.lam * (2 * pairs - 1)
+        chance = (whole**q - 1) / q
+        return Levels(chance, chance * math.exp(q / self.config.temperature))
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
         return [(rows,) for rows in self.through(self.encoder, crops)]

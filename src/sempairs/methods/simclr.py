@@ -12,6 +12,7 @@ are harder, as the domain does not tell them apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import Layout, layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import domains, meaning_logs, other_domain
@@ -35,6 +36,7 @@ class SimCLRConfig(MethodConfig):
     temperature: float = Field(0.2, gt=0)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
     negatives: Literal["all", "same_domain"] = "all"
 
@@ -150,7 +152,12 @@ class SimCLR(PairMethod):
     def __init__(self, config: SimCLRConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=True
+        )
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[math.log(crops * pairs - 1)] * 2)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
         return [(rows,) for rows in self.through(self.encoder, crops)]

@@ -102,6 +102,10 @@ class MonitorConfig(Config):
     images: Annotated[int, Field(ge=2)] = 2000
     # Collapse is announced below this share of 1/sqrt(width), the std of features that fill the sphere.
     collapse_below: Fraction = 0.05
+    # That the encoder learns little is announced where its kNN accuracy has gained less than this over the
+    # weights it started from, once this share of the steps has been taken.
+    little_below: Annotated[float, Field(ge=-1, le=1)] = 0.01
+    little_after: Fraction = 0.25
     tensorboard: bool = True
     csv: bool = True  # train.csv and probe.csv: the numbers of metrics.jsonl as tables
 

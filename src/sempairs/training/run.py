@@ -72,6 +72,7 @@ class Progress:
     meter: Meter = field(default_factory=Meter)
     loss: float = 0.0
     probe: Log = field(default_factory=dict)
+    first: Log = field(default_factory=dict)  # the probe before training
     seconds: float = 0.0
 
     @classmethod
@@ -259,9 +260,9 @@ class _Run:
                 self.progress.meter.add(numbers)
                 if taken % log_every == 0 or taken == self.total:
                     means = self._log(taken, embeddings)
-                    shown.set_postfix_str(
-                        f"loss {means['loss']:.4f}, {means['pairs_per_second']:,.0f} pairs/s", refresh=False
-                    )
+                    level = f" (chance {means['loss_chance']:.4f})" if "loss_chance" in means else ""
+                    rate = f"{means['pairs_per_second']:,.0f} pairs/s"
+                    shown.set_postfix_str(f"loss {means['loss']:.4f}{level}, {rate}", refresh=False)
                 shown.update(1)
                 if probe_every and (taken % probe_every == 0 or taken == self.total):
                     self._probe(taken)
@@ -283,6 +284,9 @@ class _Run:
         means["batch_std"] = relative_std(processes.gather_rows(embeddings).float().cpu().numpy())
         means["pairs_per_second"] = self.recipe.batch_size / (means["data_seconds"] + means["step_seconds"])
         means["epoch"] = taken / self.per_epoch
+        levels = self.trainer.method.levels(self.recipe.batch_size)
+        if levels is not None:
+            means |= {"loss_chance": levels.chance, "loss_collapse": levels.collapse}
         self._write("train", taken, means)
         warning = projection_warning(means) if taken > self.warm_up and not self.warned else None
         if warning:
@@ -295,8 +299,11 @@ class _Run:
             return
         self.progress.probe = processes.from_first(lambda: self.monitor.probe(self._encoder()))
         self._write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
-        warning = self.monitor.warning(self.progress.probe) if taken else None
-        if warning:
+        if not taken:
+            self.progress.first = self.progress.probe
+            return
+        progress = taken / self.total
+        for warning in self.monitor.warnings(self.progress.probe, self.progress.first, progress):
             say(f"step {taken}: {warning}")
 
     def _write(self, kind: str, taken: int, values: Log) -> None:
