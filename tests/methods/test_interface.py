@@ -26,7 +26,6 @@ from sempairs.methods import (
     MethodConfig,
     ParamRule,
     StepOutput,
-    build_method,
 )
 from sempairs.methods.barlow_twins import barlow_terms
 from sempairs.methods.byol import byol_loss
@@ -45,6 +44,8 @@ from sempairs.methods.supervised import cross_entropy
 from sempairs.methods.vicreg import vicreg_terms
 from sempairs.views.records import Slot, Views
 
+from .conftest import VARIANTS, build_variant
+
 WIDTH = 6
 MEANINGS = 4  # of the views' eight pairs
 # Sizes every head can have at once, so that the tests stay quick whatever a method's defaults are.
@@ -60,9 +61,14 @@ def small(name: str) -> MethodConfig:
     return config(**{key: value for key, value in SMALL.items() if key in config.model_fields})
 
 
-@pytest.fixture(params=METHODS.names())
-def method(request, encoder) -> Method:
-    return build_method(small(request.param), encoder, WIDTH, seed=0, meanings=MEANINGS)
+@pytest.fixture(params=VARIANTS)
+def variant(request) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def method(variant, encoder) -> Method:
+    return build_variant(variant, encoder, SMALL)
 
 
 def crops_of(method: Method) -> dict[str, Any]:
@@ -100,7 +106,7 @@ def test_training_lowers_the_loss(method, new_views):
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
     losses = []
     # Over and over the same batch, a queue of negatives would fill with the positives themselves.
-    queue = {k: v.clone() for k, v in method.state_dict().items() if k.startswith("queue.")}
+    queue = {k: v.clone() for k, v in method.state_dict().items() if "queue." in k}
     for step in range(30):
         method.before_step(step / 30)
         out = method(new_views(**crops_of(method)))
@@ -113,7 +119,7 @@ def test_training_lowers_the_loss(method, new_views):
     assert losses[-1] < losses[0]
 
 
-def test_state_dict_carries_everything_a_step_depends_on(method, views, new_encoder, new_views):
+def test_state_dict_carries_everything_a_step_depends_on(variant, method, views, new_encoder, new_views):
     def advance(model: Method, step: int) -> Tensor:
         model.before_step(step / 10)
         out = model(new_views(**crops_of(model), seed=step))
@@ -128,7 +134,7 @@ def test_state_dict_carries_everything_a_step_depends_on(method, views, new_enco
 
     for step in range(3):
         advance(method, step)
-    other = build_method(small(method.name), new_encoder(), WIDTH, seed=99, meanings=MEANINGS)
+    other = build_variant(variant, new_encoder(), SMALL, seed=99)
     assert not torch.equal(other(views).loss, method(views).loss)
     other.load_state_dict(method.state_dict())
     for step in range(3, 6):
@@ -187,10 +193,9 @@ def test_crops_the_method_cannot_use_are_refused_with_its_name(method, new_views
             method(new_views(**crops))
 
 
-def test_heads_are_a_pure_function_of_the_seed_and_leave_global_randomness_alone(method, encoder):
+def test_heads_are_a_pure_function_of_the_seed_and_leave_global_randomness_alone(variant, encoder):
     def state(seed: int) -> list[Tensor]:
-        built = build_method(small(method.name), encoder, WIDTH, seed=seed, meanings=MEANINGS)
-        return list(built.state_dict().values())
+        return list(build_variant(variant, encoder, SMALL, seed=seed).state_dict().values())
 
     torch.manual_seed(1)
     before = torch.get_rng_state()

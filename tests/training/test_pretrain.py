@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,13 +182,60 @@ def test_collapsed_features_are_warned_of(make_recipe: MakeRecipe) -> None:
     monitor = Monitor(recipe.monitor, data, ViewMaker(recipe.views, data.store, seed=0), recipe.speed)
     encoder = build_encoder(recipe.encoder, seed=0)
     healthy = monitor.probe(encoder)
-    assert monitor.warning(healthy) is None
+    assert monitor.warnings(healthy, {}, 1.0) == []
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.fill_(0.01)  # every channel alike
     collapsed = monitor.probe(encoder)
     assert collapsed["feature_std"] < 0.01
-    assert "collapsing" in str(monitor.warning(collapsed))
+    (warning,) = monitor.warnings(collapsed, {}, 1.0)
+    assert "collapsing" in warning
+
+
+def test_an_encoder_that_learns_little_is_told(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    data = load_data(recipe)
+    monitor = Monitor(recipe.monitor, data, ViewMaker(recipe.views, data.store, seed=0), recipe.speed)
+    probe, first = {"feature_std": 0.9, "rankme": 3.0, "knn": 0.305}, {"knn": 0.300}
+    (warning,) = monitor.warnings(probe, first, 0.25)
+    assert "learned little: kNN accuracy on validation images is 0.305, and was 0.300" in warning
+    assert monitor.warnings(probe, first, 0.24) == []  # too early to tell
+    assert monitor.warnings({**probe, "knn": 0.311}, first, 1.0) == []
+    assert monitor.warnings(probe, {}, 1.0) == []  # nothing to compare with
+
+
+def test_a_run_that_learns_nothing_says_so_while_it_runs_and_after_resuming(
+    make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With no rate to speak of the encoder stays what it was; the first probe outlives an interruption."""
+    changes = {"optimiser__lr": 1e-12, "monitor__every": "2 steps", "checkpoint__every": "2 steps"}
+    recipe = make_recipe(schedule__duration="4 steps", **changes)
+    pretrain(recipe, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "step 2: the encoder has learned little" in said
+    assert "step 4: the encoder has learned little" in said
+    (tmp_path / "run" / "finished.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoint" / "step-00000004")
+    pretrain(recipe, tmp_path / "run", resume=True)
+    assert "step 4: the encoder has learned little" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective", [{"name": "pair"}, {"name": "joint"}])
+def test_chance_and_collapse_stand_beside_each_loss(
+    make_recipe: MakeRecipe, tmp_path: Path, objective: dict[str, Any]
+) -> None:
+    recipe = make_recipe(
+        schedule__duration="2 steps", objective=objective, monitor__tensorboard=True, monitor__log_every=1
+    )
+    pretrain(recipe, tmp_path / "run")
+    lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "train"]
+    assert all(line["loss_chance"] == line["loss_collapse"] == math.log(2 * 12 - 1) for line in lines)
+    header = (tmp_path / "run" / "train.csv").read_text().splitlines()[0].split(",")
+    assert {"loss", "loss_chance", "loss_collapse"} <= set(header)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert {"train/loss", "train/loss_chance", "train/loss_collapse"} <= set(events.Tags()["scalars"])
 
 
 def test_std_of_features_that_fill_the_sphere_is_one() -> None:

@@ -110,15 +110,14 @@ class Monitor:
     ) -> str | None:
         if "knn" not in probe or "knn" not in first or progress < self.config.little_after:
             return None
-        gain = probe["knn"] - first["knn"]
-        if gain >= self.config.little_below:
+        if probe["knn"] - first["knn"] >= self.config.little_below:
             return None
+        before, least, share = first["knn"], self.config.little_below, self.config.little_after
         return (
             f"the encoder has learned little: kNN accuracy on {self.config.split} images is "
-            f"{probe['knn']:.3f}, and was {first['knn']:.3f} with the weights it started from (warned of below "
-            f"a gain of {self.config.little_below:g} after {self.config.little_after:.0%} of the steps); look "
-            f"at the learning rate, at branches of the encoder that begin at zero, and at the loss beside its "
-            f"chance level"
+            f"{probe['knn']:.3f}, and was {before:.3f} with the weights it started from (warned of below a "
+            f"gain of {least:g} after {share:.0%} of the steps); look at the learning rate, at branches of "
+            f"the encoder that begin at zero, and at the loss beside its chance level"
         )
 
     def _features(self, encoder: Encoder, rows: Rows) -> NDArray[np.float32]:
