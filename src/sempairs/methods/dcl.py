@@ -83,13 +83,13 @@ def dcl_loss(
 
 
 @in_float32
-def several_dcl_loss(views: Sequence[Tensor], *, temperature: float, exclude: Tensor | None = None) -> Tensor:
+def several_dcl_loss(*views: Tensor, temperature: float, exclude: Tensor | None = None) -> Tensor:
     """With several positives, each of V views (B, D) of a pair being one of each other: their mean of
     s_{i,p} / T is in the first term, and none of them is in the sum. `dcl_loss` for V = 2.
 
     `exclude` (VB, VN). Raises: ValueError if shapes differ or B < 2.
     """
-    logits, partners, layout = several_logits(views, temperature=temperature, exclude=exclude)
+    logits, partners, layout = several_logits(list(views), temperature=temperature, exclude=exclude)
     return layout.mean(_negative(logits, partners) - logits.gather(1, partners).mean(dim=1))
 
 
@@ -147,5 +147,5 @@ class DCL(PairMethod):
         same = same_meaning(views.meaning, 1 + len(partners))
         exclude = excluded(self.config, same, views)
         temperature = self.config.temperature
-        loss = several_dcl_loss([anchor, *partners], temperature=temperature, exclude=exclude)
+        loss = several_dcl_loss(anchor, *partners, temperature=temperature, exclude=exclude)
         return Compared(loss, meaning_logs(same, same.shape[1] - 1 - len(partners)))

@@ -71,14 +71,14 @@ def nt_xent(left: Tensor, right: Tensor, *, temperature: float, exclude: Tensor 
 
 
 @in_float32
-def several_nt_xent(views: Sequence[Tensor], *, temperature: float, exclude: Tensor | None = None) -> Tensor:
+def several_nt_xent(*views: Tensor, temperature: float, exclude: Tensor | None = None) -> Tensor:
     """NT-Xent with several positives: each of V views (B, D) of a pair is one of each other.
 
     −1/(V − 1) Σ_p log( exp(s_{i,p} / T) / Σ_{k ≠ i} exp(s_{i,k} / T) ), its mean over the V·N views i, p the
     other views of i's pair: Khosla et al. 2020, arXiv:2004.11362, Eq. 2, with pairs for labels. `nt_xent` for
     V = 2. `exclude` (VB, VN) as there. Raises: ValueError if shapes differ or B < 2.
     """
-    logits, partners, layout = several_logits(views, temperature=temperature, exclude=exclude)
+    logits, partners, layout = several_logits(list(views), temperature=temperature, exclude=exclude)
     return layout.mean(-F.log_softmax(logits, dim=1).gather(1, partners).mean(dim=1))
 
 
@@ -174,5 +174,5 @@ class SimCLR(PairMethod):
     def compare_several(self, anchor: Tensor, partners: Sequence[Tensor], views: Views) -> Compared:
         same = same_meaning(views.meaning, 1 + len(partners))
         exclude = excluded(self.config, same, views)
-        loss = several_nt_xent([anchor, *partners], temperature=self.config.temperature, exclude=exclude)
+        loss = several_nt_xent(anchor, *partners, temperature=self.config.temperature, exclude=exclude)
         return Compared(loss, meaning_logs(same, same.shape[1] - 1 - len(partners)))
