@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from sempairs.errors import UserError
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.plan import plan_pairs
 from sempairs.training.data import batches
+from sempairs.training.run import pretrain
 from sempairs.training.samplers import AnySampler, DistinctMeanings, Shuffled
 
 from .test_data import catalogue
@@ -123,15 +127,18 @@ def test_names_are_checked() -> None:
         validate(Recipe, {"sampler": {"name": "shufled"}})
 
 
-def test_a_run_says_how_many_pairs_it_shows(
-    make_recipe: Callable[..., Any], tmp_path: Any, capsys: pytest.CaptureFixture[str]
+def test_a_run_says_how_many_pairs_an_epoch_shows(
+    make_recipe: Callable[..., Any], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sempairs.training.run import pretrain
-
-    recipe = make_recipe(
-        sampler={"name": "distinct_meanings"}, batch_size=4, schedule__duration="1 epochs", data__where={}
-    )
+    """Twelve drawings of one class and few of three: most of the twelve have no batch in an epoch."""
+    for folder in sorted(images.iterdir()):
+        (tmp_path / "few" / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[: 12 if folder.name == "class0" else 4]:
+            shutil.copy(path, tmp_path / "few" / folder.name)
+    changes = {"data__source": f"folder:{tmp_path / 'few'}", "batch_size": 3}
+    recipe = make_recipe(sampler={"name": "distinct_meanings"}, schedule__duration="1 epochs", **changes)
     summary = pretrain(recipe, tmp_path / "run")
-    assert summary.steps >= 1
+    pairs = json.loads((tmp_path / "run" / "resolved.json").read_text())["pairs"]["per_epoch"]
+    assert summary.steps * 3 + 3 <= pairs
     said = capsys.readouterr().err
-    assert ("sampler: an epoch shows" in said) == (summary.steps * 4 + 4 <= 48)
+    assert f"sampler: an epoch shows {summary.steps * 3} of the {pairs} pairs, other ones each time" in said
