@@ -37,7 +37,6 @@ from sempairs.methods.distributed import layout_of
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import domains, meaning_logs, other_domain, same_meaning_queue
 from sempairs.methods.pairwise import Compared, PairMethod
-from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Views
 
@@ -103,7 +102,7 @@ class MoCoV2(Keys, PairMethod):
     def __init__(self, config: MoCoV2Config, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         if config.negatives == "same_domain":
-            self.queue = Queue(config.queue, config.out, domains=True)
+            self.queue.keep_domains()
 
     def term_levels(self, pairs: int, crops: int) -> Levels:
         return Levels(*[math.log(1 + self.config.queue)] * 2)

@@ -19,7 +19,7 @@ from sempairs.methods.distributed import layout_of
 class Queue(nn.Module):
     """`vectors` (size, width) of length 1, `meaning` (size,) int64, `pushed` () int64: how many rows ever.
 
-    `domain` (size,) int64, -1 for none, where `domains`.
+    `domain` (size,) int64, -1 for none; None unless `keep_domains` was called.
     """
 
     vectors: Tensor
@@ -28,12 +28,16 @@ class Queue(nn.Module):
 
     domain: Tensor | None
 
-    def __init__(self, size: int, width: int, *, domains: bool = False) -> None:
+    def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.register_buffer("vectors", F.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("meaning", torch.full((size,), -1, dtype=torch.int64))
-        self.register_buffer("domain", self.meaning.clone() if domains else None)
+        self.register_buffer("domain", None)
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+
+    def keep_domains(self) -> None:
+        """Keeps the domain of every row from now on; none is known yet."""
+        self.domain = torch.full_like(self.meaning, -1)
 
     @property
     def filled(self) -> int:
