@@ -120,6 +120,8 @@ def test_moco_v2_equals_a_loop_over_queued_keys_of_the_querys_domain(encoder, ne
     expected_domains = torch.where(swap, first.domain[0], first.domain[1])
     assert method.queue.domain[:8].tolist() == expected_domains.tolist()
     assert method.queue.domain[8:].tolist() == [-1] * 8
+    vectors = method.queue.vectors
+    vectors.copy_(F.normalize(vectors, dim=1))  # random ones were so in float32 only
     turn = method.queue.pushed.clone()
     twin = copy.deepcopy(method)
     queue = list(method.queue.vectors.clone())

@@ -20,10 +20,11 @@ from sempairs.config import load_config
 from sempairs.encoders import build_encoder, load_encoder
 from sempairs.errors import UserError
 from sempairs.training.checkpoint import load_checkpoint
-from sempairs.training.data import load_data
+from sempairs.training.data import batches, load_data
+from sempairs.training.loop import make_fabric
 from sempairs.training.monitor import Monitor, choose_images, relative_std
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.run import pretrain
+from sempairs.training.run import _Run, pretrain
 from sempairs.training.trackers import read_metrics
 from sempairs.views.maker import ViewMaker
 
@@ -120,6 +121,55 @@ def test_arms_differ_in_the_pairs_alone(make_recipe: MakeRecipe, tmp_path: Path)
     assert check.undeclared == {}
     assert set(check.allowed) == {"pairs.arm", "pairs.manifest_hash", "pairs.images"}
     assert "images_shown" in check.matched
+
+
+OBJECTIVES = {
+    "joint": ({"name": "joint"}, 3, 2),
+    "two heads": ({"name": "joint", "heads": "two"}, 3, 2),
+    "several": ({"name": "several", "partners": 3}, 4, 4),
+    "joint, several": ({"name": "joint", "partners": 2}, 4, 3),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_the_control_of_an_objective_has_equal_crops_that_are_views_of_the_anchor(
+    make_recipe: MakeRecipe, tmp_path: Path, case: str
+) -> None:
+    """Each crop of the augmented arm is another view of the anchor; crops of anchors are equal in both."""
+    from sempairs.study.certificate import check_pair
+
+    objective, crops, images = OBJECTIVES[case]
+    records, made = {}, {}
+    for arm in ("semantic", "augmented"):
+        recipe = make_recipe(objective=objective, pairs__arm=arm, batch_size=8, schedule__duration="2 steps")
+        run = _Run(recipe, tmp_path / "looked at", None, make_fabric(recipe.speed))
+        batch = next(
+            batches(
+                run.data.plan, seed=recipe.seed, batch_size=8, start=0, stop=1,
+                partners=recipe.objective.shown_partners,
+            )
+        )  # fmt: skip
+        made[arm] = batch, run.maker.make(*batch)
+        pretrain(recipe, tmp_path / arm)
+        records[arm] = read(tmp_path / arm / "provenance.json")
+    semantic, augmented = made["semantic"], made["augmented"]
+    assert all((rows == augmented[0].anchor.reshape(rows.shape[0], *[1] * (rows.ndim - 1))).all()
+               for rows in augmented[0].rows())  # fmt: skip
+    assert len(augmented[1].crops) == len(semantic[1].crops) == crops
+    for number, one in enumerate(augmented[1].crops):
+        for other in augmented[1].crops[number + 1 :]:
+            assert all(not torch.equal(a, b) for a, b in zip(one.pixels, other.pixels, strict=True))
+    for ours, theirs in zip(semantic[1].crops, augmented[1].crops, strict=True):
+        assert ours.member == theirs.member
+        assert torch.equal(ours.pixels, theirs.pixels) == (ours.member == "anchor")
+    names: dict[str, Any] = {"contrast": "c", "method": "m", "seed": 0}
+    check = check_pair(records["semantic"], records["augmented"], ["pairs.arm"], **names)
+    assert check.undeclared == {}
+    assert {"crops_per_pair", "images_shown", "objective.name", "initial_weights.method"} <= set(
+        check.matched
+    )
+    assert records["semantic"]["crops_per_pair"] == crops
+    assert records["semantic"]["images_shown"] == images * 8 * 2
 
 
 def test_the_seed_decides(make_recipe: MakeRecipe, tmp_path: Path) -> None:
