@@ -103,9 +103,10 @@ def train(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict
     from sempairs.config import validate
     from sempairs.pairs.plan import plan_pairs
     from sempairs.training import provenance
-    from sempairs.training.data import TrainingData, batches, select_rows, steps_per_epoch
+    from sempairs.training.data import TrainingData, batches, select_rows
     from sempairs.training.monitor import choose_images
     from sempairs.training.recipe import PretrainRecipe
+    from sempairs.training.samplers import steps_per_epoch
     from sempairs.views.photos import FileStore
 
     recipe = validate(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempairs.config import Config, Duration, load_config, save_config, validate
+from sempairs.config import Config, Duration, Ramp, load_config, save_config, validate
 from sempairs.errors import UserError, nearest, unknown
 from sempairs.files import atomic_folder, atomic_write, folder_lock, read_json, resolve_inside, write_json
 from sempairs.registry import Registry
@@ -185,3 +185,55 @@ def test_overrides_set_nested_values(tmp_path):
     assert recipe.method.temperature == 0.5
     assert recipe.duration.steps(7) == 20
     assert Duration.parse("1.5 epochs").steps(10) == 15
+
+
+class Ramped(Config):
+    weight: Ramp = Ramp(((0.0, 0.5),))
+
+
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [
+        (0.5, {0.0: 0.5, 1.0: 0.5}),
+        (1, {0.3: 1.0}),
+        ([[0, 0], [0.5, 1]], {0.0: 0.0, 0.25: 0.5, 0.5: 1.0, 0.9: 1.0}),
+        ([[0.2, 1], [0.6, 0]], {0.0: 1.0, 0.2: 1.0, 0.5: 0.25, 0.6: 0.0, 1.0: 0.0}),
+        ([[0.5, 0], [0.5, 1]], {0.0: 0.0, 0.4999: 0.0, 0.5: 1.0, 1.0: 1.0}),
+        ([[0, 0], [0.4, 0.2], [0.4, 0.8], [0.8, 1]], {0.2: 0.1, 0.4: 0.8, 0.6: 0.9, 1.0: 1.0}),
+    ],
+)
+def test_a_ramp_goes_through_its_points(value, at):
+    ramp = validate(Ramped, {"weight": value}).weight
+    assert {progress: ramp.at(progress) for progress in at} == pytest.approx(at)
+    assert validate(Ramped, validate(Ramped, {"weight": value}).model_dump(mode="json")).weight == ramp
+    assert Ramped.model_validate_json(Ramped(weight=ramp).model_dump_json()).weight == ramp
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("half", "must be a number, or points of progress and value"),
+        (True, "must be a number, or points"),
+        ([], "must be a number, or points"),
+        ([0, 1], "must be a number, or points"),
+        ([[0, 0, 0]], "must be a number, or points"),
+        ([[0, "a"]], "must be a number, or points"),
+        ([[0.5, 0], [0.2, 1]], "must have points in order of progress"),
+        ([[0, 0], [1.5, 1]], "must have points in order of progress, from 0 to 1"),
+        ([[0.5, 0], [0.5, 1], [0.5, 2]], "must have at most two points at one progress"),
+        (float("nan"), "must be a number, or points"),
+    ],
+)
+def test_a_ramp_that_is_none_is_refused_in_one_line(value, says):
+    with pytest.raises(UserError, match=says):
+        validate(Ramped, {"weight": value})
+
+
+def test_a_ramp_is_saved_as_it_is_written(tmp_path):
+    for value in (0.25, [[0.0, 0.0], [0.5, 1.0]]):
+        config = validate(Ramped, {"weight": value})
+        save_config(config, tmp_path / "r.yaml")
+        assert load_config(Ramped, tmp_path / "r.yaml") == config
+        assert config.model_dump(mode="json")["weight"] == value
+    overridden = load_config(Ramped, tmp_path / "r.yaml", ["weight=[[0, 1], [1, 0]]"])
+    assert overridden.weight.at(0.25) == 0.75

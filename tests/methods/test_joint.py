@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sempairs.methods import METHODS, Method, PairMethod, build_method
+from sempairs.config import Config, validate
+from sempairs.errors import UserError
+from sempairs.methods import METHODS, AnyObjectiveConfig, Method, PairMethod, build_method
 from sempairs.methods.objectives.joint import JointObjective
 from sempairs.views.records import Crop, Slot, Views
 
@@ -189,3 +191,129 @@ def test_value_and_gradient_equal_two_terms_written_by_hand(name, heads, encoder
     largest = max(float(value.abs().max()) for value in wanted.values())
     for key, value in got.items():
         torch.testing.assert_close(value, wanted[key], rtol=1e-7, atol=1e-9 * largest, msg=key)
+
+
+class Recipe(Config):
+    objective: AnyObjectiveConfig
+
+
+def test_the_weight_follows_its_schedule(encoder, three) -> None:
+    method = build("simclr", encoder, weight=[[0.2, 0.0], [0.6, 0.8]])
+    for progress, weight in ((0.0, 0.0), (0.2, 0.0), (0.3, 0.2), (0.4, 0.4), (0.6, 0.8), (0.99, 0.8)):
+        method.before_step(progress)
+        step = method(three)
+        logs = step.logs
+        assert float(logs["semantic_weight"]) == pytest.approx(weight)
+        assert float(logs["instance_weight"]) == pytest.approx(1 - weight)
+        expected = weight * logs["semantic_loss"] + (1 - weight) * logs["instance_loss"]
+        torch.testing.assert_close(step.loss.detach(), expected)
+
+
+@pytest.mark.parametrize("heads", ["one", "two"])
+@pytest.mark.parametrize(("weight", "other"), [(0.0, 1), (1.0, 2)])
+def test_a_term_of_no_weight_gives_no_gradient_to_its_crop(encoder, three, heads, weight, other) -> None:
+    """In a network without batch statistics, through which crops would reach each other."""
+    method = build("simclr", encoder, heads, weight).eval()
+    pixels = [crop.pixels.clone().requires_grad_() for crop in three.crops]
+    crops = tuple(Crop(x, of.member, of.kind) for x, of in zip(pixels, three.crops, strict=True))
+    method(Views(crops, three.pair_id, three.meaning)).loss.backward()
+    assert pixels[other].grad.abs().max() == 0
+    assert all(pixels[place].grad.abs().max() > 0 for place in range(3) if place != other)
+
+
+def test_without_the_joint_objective_two_heads_share_one_encoder_and_no_other_weight(encoder, three) -> None:
+    method = build("byol", encoder, "two")
+    own = dict(method.named_parameters())
+    of_second = {name for name in own if name.startswith("second.")}
+    assert {name.split(".")[1] for name in of_second} == {"projector", "predictor", "target_projector"}
+    first = {name.removeprefix("second."): own[name] for name in of_second}
+    assert all(not torch.equal(first[name], own[name]) for name in first if own[name].std() > 0)
+    one = build("byol", copy.deepcopy(encoder), "one")
+    kept = one.state_dict()
+    assert all(torch.equal(value, method.state_dict()[name]) for name, value in kept.items())
+    assert method.exported_encoder() is method.encoder
+
+
+def test_second_heads_have_the_rules_of_the_first(encoder) -> None:
+    groups = build("simsiam", encoder, "two").param_groups()
+    (constant,) = [group for group in groups if group.rule.constant_lr]
+    names = {name for name, _ in constant.parameters}
+    assert {name.removeprefix("second.") for name in names if name.startswith("second.")} == {
+        name for name in names if not name.startswith("second.")
+    }
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("heads", ["one", "two"])
+def test_what_joins_the_queue_of_moco(encoder, three, heads, symmetric) -> None:
+    """The key of the partner, and with both directions that of the anchor; a second head has its own crop."""
+    method = build("moco_v2", encoder, heads, symmetric=symmetric, queue=32).train()
+    twin = copy.deepcopy(method)
+    method(three)
+    method.after_step(0.0)
+    order = [1, 2, 0] if symmetric else [1, 2]
+    features = {place: twin.key_encoder(three.crops[place].pixels) for place in order}
+    for head, of, places in ((method, twin, [1]), (method.second, twin.second, [2])):
+        if head is None:
+            continue
+        places = [*places, *([0] if symmetric else [])]
+        keys = torch.cat([of.key_projector(features[place]) for place in places])
+        assert int(head.queue.pushed) == 8 * len(places)
+        torch.testing.assert_close(head.queue.vectors[: 8 * len(places)], F.normalize(keys, dim=1))
+        assert head.queue.meaning[:8].tolist() == three.meaning.tolist()
+
+
+@pytest.mark.parametrize(("heads", "queues"), [("one", [3]), ("two", [2, 2])])
+def test_swav_keeps_a_queue_for_each_crop_a_head_sees(encoder, three, heads, queues) -> None:
+    method = build("swav", encoder, heads, queue=8, queue_start=0.0)
+    sizes = [len(head.queue) for head in (method, method.second) if head is not None]
+    assert sizes == queues
+    for step in range(2):
+        method.before_step(step / 2)
+        method(three).loss.backward()
+        method.after_step(step / 2)
+    assert all(queue.filled == 8 for head in (method, method.second) if head for queue in head.queue)
+
+
+def test_same_meaning_negatives_are_masked_in_both_terms(encoder, three) -> None:
+    method = build("simclr", encoder, same_meaning_negatives="mask").train()
+    twin = copy.deepcopy(method)
+    h = together(twin.encoder, [crop.pixels for crop in three.crops])
+    z = together(twin.projector, h)
+    meaning = three.meaning.tolist()
+    terms = [of("simclr").reference(z[0], z[other], 0.2, meaning) for other in (1, 2)]
+    expected = LAMBDA * terms[0] + (1 - LAMBDA) * terms[1]
+    torch.testing.assert_close(method(three).loss, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS.names()) - set(TAKERS)))
+def test_methods_of_other_losses_refuse_it(name, encoder) -> None:
+    with pytest.raises(UserError, match=rf"^objective\.name must be pair for {name}\b.*got 'joint'"):
+        build_method(METHODS.get(name).Config(), encoder, WIDTH, seed=0, meanings=4, objective=joint())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"name": "joint", "weight": 1.5}, "must be from 0 to 1"),
+        ({"name": "joint", "weight": [[0, 0.5], [1, -0.1]]}, "must be from 0 to 1"),
+        ({"name": "joint", "weight": "half"}, "must be a number, or points"),
+        ({"name": "joint", "heads": "three"}, "must be 'one' or 'two'"),
+        ({"name": "joint", "partners": 0}, "greater than or equal to 1"),
+        ({"name": "joint", "lambda": 0.5}, "is not a known key"),
+        ({"name": "jiont"}, "names no objective; did you mean 'joint'?"),
+    ],
+)
+def test_mistakes_are_one_line(settings, says) -> None:
+    with pytest.raises(UserError) as refused:
+        validate(Recipe, {"objective": settings})
+    assert says in str(refused.value)
+    assert "objective" in str(refused.value)
+
+
+@pytest.mark.parametrize("weight", [0.25, [[0, 0], [0.5, 1]]])
+def test_settings_survive_a_recipe(weight) -> None:
+    recipe = validate(Recipe, {"objective": {"name": "joint", "weight": weight, "heads": "two"}})
+    data = recipe.model_dump(mode="json")
+    assert data["objective"]["weight"] == weight
+    assert validate(Recipe, data) == recipe

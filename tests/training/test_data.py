@@ -17,9 +17,10 @@ from sempairs.config import validate
 from sempairs.errors import UserError
 from sempairs.pairs.config import PairsSection
 from sempairs.pairs.plan import PairPlan, plan_pairs
-from sempairs.training.data import Batch, batches, load_data, read_ahead, select_rows, steps_per_epoch
+from sempairs.training.data import Batch, batches, load_data, read_ahead, select_rows
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
+from sempairs.training.samplers import steps_per_epoch
 from sempairs.views.maker import ViewMaker
 
 

@@ -65,21 +65,40 @@ def test_kill_minus_nine_changes_nothing(make_recipe: MakeRecipe, tmp_path: Path
         assert not list((tmp_path / scenario).rglob(".partial-*"))
 
 
+# Objectives and samplers beside the usual ones, and methods that carry queues, targets and codes under them.
+OTHER: dict[str, dict[str, Any]] = {
+    "": {},
+    "joint": {"objective": {"name": "joint", "weight": [[0, 0], [0.9, 1]]}},
+    "two heads": {"objective": {"name": "joint", "heads": "two"}},
+    "several": {"objective": {"name": "several", "partners": 3}},
+    "distinct meanings": {"sampler": {"name": "distinct_meanings"}, "batch_size": 4},
+}
+WITH = [
+    *((name, "two heads") for name in ("moco_v2", "byol", "swav")),
+    ("simclr", "joint"), ("simclr", "several"), ("nnclr", "joint"), ("simclr", "distinct meanings"),
+]  # fmt: skip
+
+
 class Stop(Exception):  # noqa: N818
     """Raised in the place of a crash."""
 
 
 @pytest.mark.parametrize(
     ("method", "optimiser"),
-    [*((name, "adamw") for name in METHODS.names()), ("byol", "lars"), ("byol", "sgd")],
-)
+    [
+        *((name, "adamw") for name in METHODS.names()), ("byol", "lars"), ("byol", "sgd"),
+        *((f"{name} with {other}", "adamw") for name, other in WITH),
+    ],
+)  # fmt: skip
 def test_every_method_and_optimiser_resumes(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, optimiser: str
 ) -> None:
     from sempairs.training import run
 
+    method, _, other = method.partition(" with ")
     recipe = make_recipe(
-        method={"name": method}, optimiser__name=optimiser, optimiser__lr=0.05, speed__channels_last=True,
+        method={"name": method}, **OTHER[other], optimiser__name=optimiser, optimiser__lr=0.05,
+        speed__channels_last=True,
         schedule__duration="4 steps", checkpoint__every="1 steps", monitor__every="0 steps",
         monitor__log_every=3,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sempairs.methods.base import (
     METHODS,
+    Levels,
     MethodConfig,
     ParamRule,
     Preset,
@@ -40,6 +41,7 @@ class BarlowTwinsConfig(MethodConfig):
     name: Literal["barlow_twins"] = "barlow_twins"
     hidden: int = Field(512, ge=1)
     out: int = Field(512, ge=1)
+    layers: int = Field(3, ge=1)  # of the projector
     off_diagonal: float = Field(0.0051, ge=0)  # λ
     scale: float = Field(1.0, gt=0)
     # On the rate of parameters with one dimension: biases, and the scales and shifts of norms.
@@ -100,10 +102,17 @@ class BarlowTwins(PairMethod):
     def __init__(self, config: BarlowTwinsConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, layers=3, bias=False, norm_last=False)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=False
+        )
 
     def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
         return ParamRule(lr_scale=self.config.vector_lr_scale if parameter.ndim == 1 else 1.0)
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        # Correlations of N unrelated rows have a variance of 1 / N.
+        width, other = self.config.out, self.config.off_diagonal * (self.config.out - 1)
+        return Levels(*(self.config.scale * width * of for of in (1 + (1 + other) / pairs, 1.0)))
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
         return [(rows,) for rows in self.through(self.encoder, crops)]

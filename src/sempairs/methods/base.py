@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,17 @@ class StepOutput:
     embeddings: Tensor
 
 
+class Levels(NamedTuple):
+    """What a loss is held against.
+
+    chance: its value where nothing is told apart: all candidates equally likely, or views unrelated, with a
+    cosine or correlation of 0. collapse: where all rows are one and the same.
+    """
+
+    chance: float
+    collapse: float
+
+
 @dataclass(frozen=True)
 class ParamRule:
     """How the optimiser treats a parameter: the recipe's learning rate times `lr_scale`, along the schedule
@@ -101,6 +112,9 @@ class Method(nn.Module, ABC):
     #: Whether the constructor also takes `meanings`, the number of meanings of the pairs: for a classifier.
     takes_meanings: ClassVar[bool] = False
 
+    #: Whether `Views.domain` must be there.
+    needs_domains: bool = False
+
     encoder: nn.Module
 
     def __init__(self, config: MethodConfig, encoder: nn.Module, width: int) -> None:
@@ -123,9 +137,10 @@ class Method(nn.Module, ABC):
         given = [Slot(crop.member, crop.kind) for crop in views.crops]
         rest = given[len(self.slots) :]
         local = all(slot.kind == "local" for slot in rest) if self.takes_local else not rest
-        if tuple(given[: len(self.slots)]) != self.slots or not local:
+        wanted = [Slot(slot.member, slot.kind) for slot in self.slots]
+        if given[: len(wanted)] != wanted or not local:
             more = ", then local ones if any" if self.takes_local else ""
-            raise UserError("views", f"must be {_listed(self.slots)}{more} for {self.name}", _listed(given))
+            raise UserError("views", f"must be {_listed(wanted)}{more} for {self.name}", _listed(given))
         return tuple(crop.pixels for crop in views.crops)
 
     def pursue(self, objective: ObjectiveConfig, width: int) -> None:
@@ -136,6 +151,13 @@ class Method(nn.Module, ABC):
         if objective.name != "pair":
             rule = f"must be pair for {self.name}, whose loss is not one of two views"
             raise UserError("objective.name", rule, objective.name)
+
+    def levels(self, pairs: int) -> Levels | None:
+        """The loss of chance and of a collapse in batches of `pairs`, over all processes; null: not known.
+
+        Without what options leave out of a batch (`same_meaning_negatives`, `negatives`), which differs.
+        """
+        return None
 
     def before_step(self, progress: float) -> None:
         """Called before the forward pass; progress in [0, 1) is the share of the steps already taken."""

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
@@ -33,7 +33,9 @@ class BYOLConfig(MethodConfig):
     name: Literal["byol"] = "byol"
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
 
@@ -82,8 +84,17 @@ class BYOL(PairMethod):
     def __init__(self, config: BYOLConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, bias=True, norm_last=False)
-        self.predictor = mlp(config.out, config.predictor_hidden, config.out, bias=True, norm_last=False)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=True, norm_last=False
+        )
+        self.predictor = mlp(
+            config.out,
+            config.predictor_hidden,
+            config.out,
+            layers=config.predictor_layers,
+            bias=True,
+            norm_last=False,
+        )
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
 
@@ -92,6 +103,9 @@ class BYOL(PairMethod):
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
         follow(self.target_encoder, self.encoder, momentum)
         follow(self.target_projector, self.projector, momentum)
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(chance=4.0, collapse=0.0)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[Sides]:
         online = self.through(self.encoder, crops)

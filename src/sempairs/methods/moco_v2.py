@@ -20,21 +20,24 @@ lightly and solo-learn on one device.
 Departures: of several processes, groups of one number are one group, so that each has as many images as in
 one process, if not the same. Option `same_meaning_negatives: mask` leaves keys of the query's meaning out of
 the sum.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Preset, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.keys import Keys, KeysConfig
-from sempairs.methods.negatives import meaning_logs, same_meaning_queue
+from sempairs.methods.negatives import domains, meaning_logs, other_domain, same_meaning_queue
 from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Views
@@ -45,6 +48,7 @@ class MoCoV2Config(KeysConfig):
 
     name: Literal["moco_v2"] = "moco_v2"
     symmetric: bool = False
+    negatives: Literal["all", "same_domain"] = "all"
 
 
 PRESETS = {
@@ -97,6 +101,14 @@ class MoCoV2(Keys, PairMethod):
     presets = PRESETS
     config: MoCoV2Config
 
+    def __init__(self, config: MoCoV2Config, encoder: nn.Module, width: int) -> None:
+        super().__init__(config, encoder, width)
+        if config.negatives == "same_domain":
+            self.queue.keep_domains()
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[math.log(1 + self.config.queue)] * 2)
+
     def features(self, crops: Sequence[Tensor], views: Views) -> list[Roles]:
         first, *others = crops
         if not self.config.symmetric:
@@ -120,16 +132,45 @@ class MoCoV2(Keys, PairMethod):
             )
             for of in features
         ]
-        self._new = [(key, views.meaning) for _, key in reversed(projected[:2]) if key is not None]
+        of_key = self._domains(views)[1::-1]
+        self._new = [
+            (of.key, views.meaning, *domain)
+            for of, domain in zip(projected[1::-1], of_key, strict=True)
+            if of.key is not None
+        ]
         return projected
 
     def compare(self, left: Roles, right: Roles, views: Views, local: Sequence[Roles] = ()) -> Compared:
         same = same_meaning_queue(views.meaning, self.queue.meaning)
-        exclude, temperature = self.excluded(same), self.config.temperature
+        of_crop = self._domains(views)
         losses = [
-            moco_loss(of.query, to.key, self.queue.vectors, temperature=temperature, exclude=exclude)
-            for of, to in ((left, right), (right, left))
+            moco_loss(
+                of.query,
+                to.key,
+                self.queue.vectors,
+                temperature=self.config.temperature,
+                exclude=self._left_out(same, *domain),
+            )
+            for of, to, domain in ((left, right, of_crop[0]), (right, left, of_crop[1]))
             if of.query is not None and to.key is not None
         ]
         loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
         return Compared(loss, meaning_logs(same, same.shape[1]))
+
+    def _domains(self, views: Views) -> list[tuple[Tensor, ...]]:
+        """For each crop, in the roles that `features` gave them, the domains (B,), if they are wanted."""
+        if self.config.negatives == "all":
+            return [()] * len(views.crops)
+        domain = list(domains(views))
+        if len(domain) == 2 and len(self.slots) == 2 and not self.config.symmetric:
+            swap = draw_sides(views.pair_id, self.queue.pushed)
+            domain = list(on_sides(domain[0], domain[1], swap))
+        return [(rows,) for rows in domain]
+
+    def _left_out(self, same: Tensor, domain: Tensor | None = None) -> Tensor | None:
+        """(B, K): queued keys that are no negatives of queries of these domains (B,)."""
+        leave = self.excluded(same)
+        if domain is None or self.queue.domain is None:
+            return leave
+        others = other_domain(domain, self.queue.domain)
+        return others if leave is None else leave | others

@@ -12,10 +12,13 @@ scale and shift; the predictor ends with one for a ViT, and with the linear map 
 Option `freeze_patch_embedding`: a ViT's patch embedding stays the random projection it began as, section 4.1.
 Departures: the momentum is that of the step before (there, of the step under way). Option
 `same_meaning_negatives: mask` leaves other pairs of the query's meaning out of the sum.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -24,11 +27,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, MethodConfig, Preset, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy
-from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
+from sempairs.methods.negatives import excluded_pairs, meaning_logs, own_columns, same_meaning_pairs
 from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
@@ -40,12 +43,14 @@ class MoCoV3Config(MethodConfig):
     temperature: float = Field(0.2, gt=0)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
     predictor_norm: bool = False
+    predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
     freeze_patch_embedding: bool = False
 
 
@@ -125,6 +130,7 @@ class MoCoV3(PairMethod):
             config.out,
             config.predictor_hidden,
             config.out,
+            layers=config.predictor_layers,
             bias=False,
             norm_last=config.predictor_norm,
             affine_last=False,
@@ -137,6 +143,9 @@ class MoCoV3(PairMethod):
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
         follow(self.key_encoder, self.encoder, momentum)
         follow(self.key_projector, self.projector, momentum)
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[4 * self.config.temperature * math.log(pairs)] * 2)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[Sides]:
         online = self.through(self.encoder, crops)
@@ -152,8 +161,9 @@ class MoCoV3(PairMethod):
 
     def compare(self, left: Sides, right: Sides, views: Views, local: Sequence[Sides] = ()) -> Compared:
         same = same_meaning_pairs(views.meaning)
-        exclude = same if self.config.same_meaning_negatives == "mask" else None
         temperature = self.config.temperature
+        exclude = excluded_pairs(self.config, same, views, of=0, to=1)
         loss = moco_v3_loss(left.online, right.key, temperature=temperature, exclude=exclude)
+        exclude = excluded_pairs(self.config, same, views, of=1, to=0)
         loss = loss + moco_v3_loss(right.online, left.key, temperature=temperature, exclude=exclude)
         return Compared(loss, meaning_logs(same, same.shape[1] - 1))

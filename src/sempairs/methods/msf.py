@@ -22,8 +22,18 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sempairs.errors import UserError
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import (
+    METHODS,
+    Levels,
+    Method,
+    MethodConfig,
+    Preset,
+    StepOutput,
+    check_paired,
+    in_float32,
+)
 from sempairs.methods.distributed import layout_of
+from sempairs.methods.heads import plain_mlp
 from sempairs.methods.momentum import follow, frozen_copy
 from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_sides, on_sides
@@ -36,7 +46,9 @@ class MSFConfig(MethodConfig):
     name: Literal["msf"] = "msf"
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     queue: int = Field(2048, ge=2)  # at least a batch, or a target would miss itself
     neighbours: int = Field(5, ge=1)
@@ -106,8 +118,10 @@ class MSF(Method):
     def __init__(self, config: MSFConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = _head(width, config.hidden, config.out)
-        self.predictor = _head(config.out, config.predictor_hidden, config.out)
+        self.projector = plain_mlp(width, config.hidden, config.out, layers=config.layers, norm=True)
+        self.predictor = plain_mlp(
+            config.out, config.predictor_hidden, config.out, layers=config.predictor_layers, norm=True
+        )
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
         self.queue = Queue(config.queue, config.out)
@@ -119,6 +133,9 @@ class MSF(Method):
         self._new = None
         follow(self.target_encoder, self.encoder, self.config.momentum)
         follow(self.target_projector, self.projector, self.config.momentum)
+
+    def levels(self, pairs: int) -> Levels:
+        return Levels(chance=2.0, collapse=0.0)
 
     def forward(self, views: Views) -> StepOutput:
         left, right = self.crops(views)
@@ -138,11 +155,6 @@ class MSF(Method):
         if neighbours > 1:
             logs["other_purity"] = _share(same[:, 1:], shift.found[:, 1:])
         return StepOutput(shift.loss, logs, embeddings.detach())
-
-
-def _head(width: int, hidden: int, out: int) -> nn.Sequential:
-    first, last = nn.Linear(width, hidden), nn.Linear(hidden, out)
-    return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), last)
 
 
 def _share(same: Tensor, found: Tensor) -> Tensor:

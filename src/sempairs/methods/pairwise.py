@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sempairs.methods.base import Method, MethodConfig, StepOutput
+from sempairs.methods.base import Levels, Method, MethodConfig, StepOutput
 from sempairs.methods.objectives.base import ObjectiveConfig, Term
 from sempairs.methods.objectives.pair import PairObjective
 from sempairs.views.records import Views
@@ -41,6 +41,7 @@ class PairMethod(Method):
         super().__init__(config, encoder, width)
         self.config: Any = config
         self.objective = PairObjective()
+        self.needs_domains = getattr(config, "negatives", "all") == "same_domain"
         self.second = None
         self.compared = len(self.slots)  # how many crops, local ones apart, this head gets
         self._progress = 0.0
@@ -52,11 +53,36 @@ class PairMethod(Method):
 
     @abstractmethod
     def project(self, features: Sequence[Any], views: Views) -> list[Any]:
-        """For each crop what the heads make of its features: all that the loss needs to know of it."""
+        """For each crop what the heads make of its features: all that the loss needs to know of it.
+
+        views: these crops'.
+        """
 
     @abstractmethod
     def compare(self, left: Any, right: Any, views: Views, local: Sequence[Any] = ()) -> Compared:
-        """The loss of two crops, of what `project` gave for each; `local`: what it gave for local crops."""
+        """The loss of two crops, of what `project` gave for each; `local`: what it gave for local crops.
+
+        views: those of the two.
+        """
+
+    def compare_several(self, anchor: Any, partners: Sequence[Any], views: Views) -> Compared:
+        """The loss of an anchor's crop with crops of several partners; here the mean of the losses of two."""
+        pairs = (views.of_crops([0, place]) for place in range(1, 1 + len(partners)))
+        every = [self.compare(anchor, *both) for both in zip(partners, pairs, strict=True)]
+        means = {name: torch.stack([of.logs[name] for of in every]).mean() for name in every[0].logs}
+        return Compared(torch.stack([of.loss for of in every]).mean(), means)
+
+    def term_levels(self, pairs: int, crops: int) -> Levels | None:
+        """`levels` of the loss of so many crops of each pair: the anchor's, and one or several others."""
+        return None
+
+    def levels(self, pairs: int) -> Levels | None:
+        terms = self.objective.terms(self._progress)
+        found = [self.term_levels(pairs, 1 + len(term.others)) for term in terms]
+        known = [(term.weight, of) for term, of in zip(terms, found, strict=True) if of is not None]
+        if len(known) < len(terms):
+            return None
+        return Levels(*(sum(weight * of[i] for weight, of in known) for i in range(2)))
 
     def through(self, network: nn.Module, parts: Sequence[Tensor]) -> list[Tensor]:
         """What `network` gives for each part, all in one batch where `joint_forward`, else one by one."""
@@ -69,7 +95,7 @@ class PairMethod(Method):
         self.takes_local = self.takes_local and objective.takes_local
         others: list[set[int]] = [set(), set()]
         for term in objective.terms(0.0):
-            others[term.head].add(term.other)
+            others[term.head].update(term.others)
         self.compared = 1 + len(others[0])
         if others[1]:
             self.second = type(self)(self.config, nn.Identity(), width)
@@ -95,12 +121,17 @@ class PairMethod(Method):
             if head is None or not own:
                 continue
             # Crops that no term of this head compares do not pass it.
-            places = [0, *sorted({term.other for term in own}), *local]
-            given = head.project([features[place] for place in places], views)
+            places = [0, *sorted({place for term in own for place in term.others}), *local]
+            given = head.project([features[place] for place in places], views.of_crops(places))
             projected = dict(zip(places, given, strict=True))
             beside = [projected[place] for place in local]
             for term in own:
-                found[term] = head.compare(projected[0], projected[term.other], views, beside)
+                first, *more = (projected[place] for place in term.others)
+                compared = views.of_crops([0, *term.others])
+                if more:
+                    found[term] = head.compare_several(projected[0], [first, *more], compared)
+                else:
+                    found[term] = head.compare(projected[0], first, compared, beside)
         loss, logs = _weighted([(term, found[term]) for term in terms])
         return StepOutput(loss, logs, features[0][0].detach())
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sempairs.methods.base import (
     METHODS,
+    Levels,
     MethodConfig,
     ParamRule,
     Preset,
@@ -40,7 +41,9 @@ class SimSiamConfig(MethodConfig):
     name: Literal["simsiam"] = "simsiam"
     hidden: int = Field(512, ge=1)
     out: int = Field(512, ge=1)
+    layers: int = Field(3, ge=1)  # of the projector
     predictor_hidden: int = Field(128, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     # Section 4.2: it should adapt to the latest representations, so its rate is not lowered.
     constant_predictor_lr: bool = True
 
@@ -91,17 +94,29 @@ class SimSiam(PairMethod):
         super().__init__(config, encoder, width)
         self.config = config
         self.projector = mlp(
-            width, config.hidden, config.out, layers=3, bias=False, norm_last=True, affine_last=False
+            width,
+            config.hidden,
+            config.out,
+            layers=config.layers,
+            bias=False,
+            norm_last=True,
+            affine_last=False,
         )
-        self.predictor = nn.Sequential(
-            nn.Linear(config.out, config.predictor_hidden, bias=False),
-            nn.BatchNorm1d(config.predictor_hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(config.predictor_hidden, config.out),
+        self.predictor = mlp(
+            config.out,
+            config.predictor_hidden,
+            config.out,
+            layers=config.predictor_layers,
+            bias=False,
+            norm_last=False,
+            bias_last=True,
         )
 
     def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
         return ParamRule(constant_lr=self.config.constant_predictor_lr and name.startswith("predictor."))
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(chance=0.0, collapse=-1.0)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
         return [(rows,) for rows in self.through(self.encoder, crops)]

@@ -15,6 +15,7 @@ absent, so weight decay may shorten them till the next step. Scores and loss are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -23,8 +24,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, MethodConfig, Preset
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset
 from sempairs.methods.distributed import layout_of, over_processes
+from sempairs.methods.heads import plain_mlp
 from sempairs.methods.health import projection_health
 from sempairs.methods.multicrop import GLOBAL, CodeHead, by_resolution, code_health, code_loss, sinkhorn
 from sempairs.methods.negatives import same_meaning_queue
@@ -40,6 +42,7 @@ class SwAVConfig(MethodConfig):
     name: Literal["swav"] = "swav"
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     prototypes: int = Field(256, ge=2)
     temperature: float = Field(0.1, gt=0)
     # .05 in the paper. With few steps it left every code near uniform; its README advises less then.
@@ -90,8 +93,7 @@ class SwAV(PairMethod):
     def __init__(self, config: SwAVConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        hidden, out = nn.Linear(width, config.hidden), nn.Linear(config.hidden, config.out)
-        layers = nn.Sequential(hidden, nn.BatchNorm1d(config.hidden), nn.ReLU(inplace=True), out)
+        layers = plain_mlp(width, config.hidden, config.out, layers=config.layers, norm=True)
         self.head = CodeHead(layers, config.out, config.prototypes, unit_rows=False)
         queues = GLOBAL if config.queue else 0
         self.queue = nn.ModuleList(Queue(config.queue, config.out) for _ in range(queues))
@@ -134,6 +136,9 @@ class SwAV(PairMethod):
             rows = torch.cat([rows, self.head.scores(queued).detach()], dim=1)
         codes = sinkhorn(rows, epsilon=self.config.epsilon, iterations=self.config.iterations)
         return codes[:, : scores.shape[1]]
+
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[math.log(self.config.prototypes)] * 2)
 
     def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
         return [(rows,) for rows in by_resolution(self.encoder, crops)]

@@ -221,20 +221,25 @@ def _curves(study: Path, gathered: Gathered, arms: Sequence[str]) -> list[dict[s
     for method in plan.methods:
         panels = []
         for kind, key, scale, title in PANELS:
-            lines = []
+            lines: list[Curve] = []
+            levels: dict[str, float] = {}
             for cell in (c for c in plan.cells if c.kind == "train" and c.method == method):
                 taken = [
                     m for m in read_metrics(cell_folder(study, cell) / "metrics.jsonl") if m["kind"] == kind
                 ]
                 values = [(m.get("epoch", m["step"]), m[key]) for m in taken if m.get(key) is not None]
+                for words in ("chance", "collapse"):
+                    if taken and taken[-1].get(f"{key}_{words}") is not None:
+                        levels[words] = float(taken[-1][f"{key}_{words}"])
                 if values:
                     lines.append(Curve(arms.index(cell.arm), *zip(*values, strict=True)))
             if lines:
                 # Controls first, so that the treatment's lines lie on top.
                 lines.sort(key=lambda line: -line.arm)
                 svg = curves(
-                    lines, name=f"{method}-{key}", title=f"{title}, {method}", x_label="epoch", scale=scale
-                )
+                    lines, name=f"{method}-{key}", title=f"{title}, {method}", x_label="epoch", scale=scale,
+                    levels=levels,
+                )  # fmt: skip
                 panels.append({"title": title, "svg": svg})
         if panels:
             found.append({"method": method, "panels": panels})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sempairs.errors import UserError
-from sempairs.methods import METHODS, Method, MethodConfig, build_method
+from sempairs.methods import METHODS, Method, MethodConfig, ObjectiveConfig, build_method
 from sempairs.registry import Section
 from sempairs.views.records import PAIR, Crop, Slot, Views
 
@@ -20,7 +20,7 @@ MEANINGS = 4
 # Sizes that heads can have at once, so that checks stay quick whatever a method's defaults are.
 _SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7}
 
-Check = Callable[[str], None]
+Check = Callable[[str, ObjectiveConfig | None], None]
 
 
 def small_encoder() -> nn.Module:
@@ -56,10 +56,10 @@ def small_config(name: str) -> MethodConfig:
     return made
 
 
-def small_method(name: str, *, seed: int = 0, encoder: nn.Module | None = None) -> Method:
-    """The method around a small encoder."""
-    encoder = small_encoder() if encoder is None else encoder
-    return build_method(small_config(name), encoder, WIDTH, seed=seed, meanings=MEANINGS)
+def small_method(name: str, objective: ObjectiveConfig | None = None, *, seed: int = 0) -> Method:
+    """The method around a small encoder. objective: for a `PairMethod`; the published one where None."""
+    config, encoder = small_config(name), small_encoder()
+    return build_method(config, encoder, WIDTH, seed=seed, meanings=MEANINGS, objective=objective)
 
 
 def views_for(method: Method, *, seed: int = 0) -> Views:
@@ -67,7 +67,7 @@ def views_for(method: Method, *, seed: int = 0) -> Views:
     return made_up_views(slots=method.slots, local=2 if method.takes_local else 0, seed=seed)
 
 
-def check_config(name: str) -> None:
+def check_config(name: str, objective: ObjectiveConfig | None = None) -> None:
     """Its config survives a recipe: the section read back is equal, of the same class, and named alike."""
     config = small_config(name)
     again = Section(METHODS).read(config.model_dump(mode="json"))
@@ -75,18 +75,18 @@ def check_config(name: str) -> None:
     assert config.name == name
 
 
-def check_step(name: str) -> None:
+def check_step(name: str, objective: ObjectiveConfig | None = None) -> None:
     """A step gives a finite scalar loss, detached scalar logs, and detached embeddings of the first crop."""
-    method = small_method(name)
+    method = small_method(name, objective)
     step = method(views_for(method))
     assert step.loss.shape == () and torch.isfinite(step.loss)
     assert step.embeddings.shape == (BATCH, WIDTH) and not step.embeddings.requires_grad
     assert all(log.shape == () and not log.requires_grad for log in step.logs.values())
 
 
-def check_gradients(name: str) -> None:
+def check_gradients(name: str, objective: ObjectiveConfig | None = None) -> None:
     """Gradients reach every trainable parameter, and each stands in one parameter group."""
-    method = small_method(name)
+    method = small_method(name, objective)
     method(views_for(method)).loss.backward()
     trainable = {n for n, p in method.named_parameters() if p.requires_grad}
     assert trainable == {n for n, p in method.named_parameters() if p.requires_grad and p.grad is not None}
@@ -95,9 +95,9 @@ def check_gradients(name: str) -> None:
     assert sorted(grouped) == sorted(trainable)
 
 
-def check_training(name: str) -> None:
+def check_training(name: str, objective: ObjectiveConfig | None = None) -> None:
     """Thirty steps on one batch lower the loss."""
-    method = small_method(name)
+    method = small_method(name, objective)
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
     losses = []
     # Over and over the same batch, a queue of negatives would fill with the positives themselves.
@@ -114,7 +114,7 @@ def check_training(name: str) -> None:
     assert losses[-1] < losses[0], f"{losses[0]} to {losses[-1]}"
 
 
-def check_state(name: str) -> None:
+def check_state(name: str, objective: ObjectiveConfig | None = None) -> None:
     """`state_dict` carries everything a step depends on: two copies go on alike, bit for bit."""
 
     def advance(model: Method, step: int) -> Tensor:
@@ -130,10 +130,10 @@ def check_state(name: str) -> None:
         loss: Tensor = out.loss.detach()
         return loss
 
-    method = small_method(name)
+    method = small_method(name, objective)
     for step in range(3):
         advance(method, step)
-    other = small_method(name, seed=99)
+    other = small_method(name, objective, seed=99)
     views = views_for(method)
     assert not torch.equal(other(views).loss, method(views).loss)
     other.load_state_dict(method.state_dict())
@@ -141,17 +141,17 @@ def check_state(name: str) -> None:
         assert torch.equal(advance(method, step), advance(other, step))
 
 
-def check_repeatable(name: str) -> None:
+def check_repeatable(name: str, objective: ObjectiveConfig | None = None) -> None:
     """A forward pass may be repeated: it changes nothing but running statistics of normalisation."""
-    method = small_method(name)
+    method = small_method(name, objective)
     views = views_for(method)
     first = method(views).loss.detach()
     assert torch.equal(first, method(views).loss.detach())
 
 
-def check_half_precision(name: str) -> None:
+def check_half_precision(name: str, objective: ObjectiveConfig | None = None) -> None:
     """Under bf16 autocast the loss is float32, and near the exact one."""
-    method = small_method(name)
+    method = small_method(name, objective)
     views = views_for(method)
     exact = method(views).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -160,9 +160,9 @@ def check_half_precision(name: str) -> None:
     torch.testing.assert_close(rounded, exact, rtol=0.1, atol=0.1)
 
 
-def check_crops(name: str) -> None:
+def check_crops(name: str, objective: ObjectiveConfig | None = None) -> None:
     """Crops that the method cannot use are refused by its name."""
-    method = small_method(name)
+    method = small_method(name, objective)
     slots, more = method.slots, Slot("anchor")
     wrong: list[dict[str, Any]] = [{"slots": slots[:1]}, {"slots": slots[:1], "local": 1}]
     wrong += [{"slots": (*slots, more)}] + ([] if method.takes_local else [{"slots": slots, "local": 1}])
@@ -176,15 +176,15 @@ def check_crops(name: str) -> None:
         assert said.startswith("views must be ") and f" for {name}" in said, said
 
 
-def check_seed(name: str) -> None:
+def check_seed(name: str, objective: ObjectiveConfig | None = None) -> None:
     """Heads are a pure function of the seed, and global randomness is left as it was."""
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = list(small_method(name).state_dict().values())
+    first = list(small_method(name, objective).state_dict().values())
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert all(map(torch.equal, first, small_method(name).state_dict().values()))
-    assert not all(map(torch.equal, first, small_method(name, seed=1).state_dict().values()))
+    assert all(map(torch.equal, first, small_method(name, objective).state_dict().values()))
+    assert not all(map(torch.equal, first, small_method(name, objective, seed=1).state_dict().values()))
 
 
 METHOD_CHECKS: tuple[Check, ...] = (
@@ -200,7 +200,10 @@ METHOD_CHECKS: tuple[Check, ...] = (
 )
 
 
-def check_method(name: str) -> None:
-    """Run every check on the method registered as `name`. Raises: AssertionError, UserError."""
+def check_method(name: str, objective: ObjectiveConfig | None = None) -> None:
+    """Run every check on the method registered as `name`, with that objective, or the published one.
+
+    Raises: AssertionError, UserError.
+    """
     for check in METHOD_CHECKS:
-        check(name)
+        check(name, objective)

@@ -2,8 +2,8 @@
 
 The catalogue holds the training images first, then the probe's validation images, so that one pixel store
 serves both and rows of the pair plan are rows of the store. The batches of an epoch cut a keyed order of its
-pairs into equal pieces; the last incomplete one is dropped, and as the order differs by epoch, so do the
-pairs dropped.
+pairs into equal pieces (`samplers`); the last incomplete one is dropped, and as the order differs by epoch,
+so do the pairs dropped.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sempairs import keyed
 from sempairs.catalog.labelling import label
 from sempairs.catalog.sources import Source, open_source
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
 from sempairs.training.recipe import DataConfig, PretrainRecipe
+from sempairs.training.samplers import SamplerConfig, Shuffled
 from sempairs.views.maker import ViewMaker
 from sempairs.views.photos import FileStore
 from sempairs.views.store import ImageStore, PixelStore, rows_hash
@@ -35,13 +35,21 @@ Rows = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """One rank's share of a step: rows of the catalogue, and the keys of every draw. All (B,) int64."""
+    """One rank's share of a step: rows of the catalogue, and the keys of every draw. All (B,) int64.
+
+    further: (B, K) rows of the partners after the first, None where an anchor has one.
+    """
 
     epoch: int
     anchor: Rows
     partner: Rows
     occurrence: Rows
     meaning: Rows
+    further: Rows | None = None
+
+    def rows(self) -> list[Rows]:
+        """Those of images."""
+        return [self.anchor, self.partner, *([] if self.further is None else [self.further])]
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,15 @@ class TrainingData:
     def pixels(self) -> str:
         """Where the pixels are kept, as `data.store` names it: memory or files."""
         return "memory" if isinstance(self.store, PixelStore) else "files"
+
+    def domains(self, column: str) -> Rows:
+        """(len(catalog),) a number for each value of a column, -1 where there is none.
+
+        Raises: UserError if the catalogue has no such column.
+        """
+        if column not in self.catalog.names:
+            raise unknown("pairs.domain_column", column, self.catalog.names)
+        return self.catalog.coded(column)[0].astype(np.int64)
 
     @property
     def train_rows(self) -> Rows:
@@ -112,33 +129,41 @@ def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]
     return catalog.select(np.concatenate([train, validation])), len(train)
 
 
-def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Whole batches in `n` pairs. Raises: UserError if there is none."""
-    if batch_size > n:
-        raise UserError("batch_size", f"must be at most the {n} pairs of an epoch", batch_size)
-    return n // batch_size
-
-
 def batches(
-    plan: PairPlan, *, seed: int, batch_size: int, start: int, stop: int, rank: int = 0, world: int = 1
+    plan: PairPlan,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    rank: int = 0,
+    world: int = 1,
+    partners: int = 1,
+    sampler: SamplerConfig | None = None,
 ) -> Iterator[Batch]:
     """The batches of steps `start` to `stop` - 1, a pure function of the arguments.
 
+    partners: of each anchor. sampler: null for the shuffled one.
     batch_size: over all `world` processes; this one, `rank`, gets the rank-th piece, so that rows gathered in
     order of rank stand as in one process, and queues of them hold the same.
     """
     assert batch_size % world == 0
     assert 0 <= rank < world
-    per_epoch = steps_per_epoch(plan.n, batch_size)
-    epoch, pairs, order = -1, None, np.empty(0, dtype=np.int64)
+    sampler = sampler or Shuffled()
+    per_epoch = sampler.steps(plan.meaning, batch_size)
+    epoch, pairs, further, order = -1, None, None, np.empty(0, dtype=np.int64)
     for step in range(start, stop):
         if step // per_epoch != epoch or pairs is None:
             epoch = step // per_epoch
-            pairs, order = None, order[:0].copy()  # let go of the last epoch before the next is drawn
-            pairs, order = plan.epoch(epoch), keyed.permutation(seed, "order", epoch=epoch, n=plan.n)
+            pairs, further, order = None, None, order[:0].copy()  # let go of the last epoch before the next
+            pairs = plan.epoch(epoch)
+            order = sampler.order(plan.meaning, batch_size, seed=seed, epoch=epoch)
+            further = plan.further(epoch, partners - 1) if partners > 1 else None
         share = batch_size // world
         first = step % per_epoch * batch_size + rank * share
-        yield _batch(plan, pairs, epoch, order[first : first + share])
+        chosen = order[first : first + share]
+        batch = _batch(plan, pairs, epoch, chosen)
+        yield batch if further is None else batch._replace(further=further[chosen])
 
 
 def _batch(plan: PairPlan, pairs: EpochPairs, epoch: int, chosen: Rows) -> Batch:
@@ -150,7 +175,7 @@ def read_ahead(batches: Iterable[Batch], maker: ViewMaker) -> Iterator[Batch]:
     """The same batches; while one is worked on, the pixels of the next are read in the background."""
     waiting: deque[Batch] = deque()
     for batch in batches:
-        maker.prefetch(batch.anchor, batch.partner)
+        maker.prefetch(*batch.rows())
         waiting.append(batch)
         if len(waiting) > 1:
             yield waiting.popleft()

@@ -59,6 +59,8 @@ def keep_failure(
     tensors |= {f"views/{number}": crop.pixels for number, crop in enumerate(views.crops)}
     if views.distinct is not None:
         tensors["views/distinct"] = views.distinct
+    if views.domain is not None:
+        tensors["views/domain"] = views.domain.contiguous()
     scalars = {
         "what": error.what, "value": repr(error.value), "epoch": error.batch.epoch, "pairs": pairs,
         "crops": [[crop.member, crop.kind] for crop in views.crops], **facts,
@@ -178,7 +180,8 @@ def _batch(kept: Checkpoint, device: torch.device) -> tuple[Batch, Views]:
         Crop(tensors[f"views/{number}"], member, kind)
         for number, (member, kind) in enumerate(kept.scalars["crops"])
     )
-    views = Views(crops, tensors["views/pair_id"], tensors["views/meaning"], tensors.get("views/distinct"))
+    rest = (tensors.get(f"views/{name}") for name in ("distinct", "domain"))
+    views = Views(crops, tensors["views/pair_id"], tensors["views/meaning"], *rest)
     none = np.zeros(len(views), dtype=np.int64)
     return Batch(kept.scalars["epoch"], none, none, none, none), views
 

@@ -102,9 +102,10 @@ class _Tensors(nn.Module):
         pair_id: Tensor,
         meaning: Tensor,
         distinct: Tensor | None,
+        domain: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         crops = tuple(Crop(x, member, kind) for x, (member, kind) in zip(pixels, roles, strict=True))
-        out: StepOutput = self.method(Views(crops, pair_id, meaning, distinct))
+        out: StepOutput = self.method(Views(crops, pair_id, meaning, distinct, domain))
         return out.loss, dict(out.logs), out.embeddings
 
 
@@ -145,7 +146,9 @@ class Trainer:
             step_draws(self.recipe.seed, step, processes.rank(), self.fabric.device),
             micro_batches(self.method, self.recipe.micro_batch, len(views)),
         ):
-            loss, logs, embeddings = self._module(pixels, roles, views.pair_id, views.meaning, views.distinct)
+            loss, logs, embeddings = self._module(
+                pixels, roles, views.pair_id, views.meaning, views.distinct, views.domain
+            )
         self._optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self._check_reached()
@@ -256,7 +259,7 @@ def run_steps(
     """
     began = perf_counter()
     for step, batch in enumerate(batches, start):
-        views = maker.make(batch.epoch, batch.anchor, batch.partner, batch.occurrence, batch.meaning)
+        views = maker.make(*batch)
         made = perf_counter()
         numbers, embeddings = trainer.step(step, batch, views)
         done = perf_counter()

@@ -69,7 +69,8 @@ def facts(
 ) -> dict[str, Any]:
     """What was measured, laid out like the recipe so that both merge into one record.
 
-    images: different images pretraining can show; images_shown: showings, two a pair and step.
+    images: different images pretraining can show; images_shown: showings, one a step of each anchor
+    and of each of its partners.
     crops_per_pair: views that are made of each pair, local ones included.
     """
     return {
@@ -90,7 +91,7 @@ def facts(
         },
         "schedule": {"steps": steps, "steps_per_epoch": steps_per_epoch, "warm_up_steps": warm_up},
         "optimiser": {"peak_lr": recipe.optimiser.peak_lr(recipe.batch_size)},
-        "images_shown": 2 * steps * recipe.batch_size,
+        "images_shown": (1 + recipe.objective.shown_partners) * steps * recipe.batch_size,
         "crops_per_pair": crops_per_pair(recipe),
         "processes": processes.count(),
     }

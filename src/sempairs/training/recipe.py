@@ -11,6 +11,7 @@ from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
 from sempairs.pairs.config import AnyPairsConfig
+from sempairs.training.samplers import AnySampler, Shuffled
 from sempairs.views.config import ViewsConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -101,6 +102,10 @@ class MonitorConfig(Config):
     images: Annotated[int, Field(ge=2)] = 2000
     # Collapse is announced below this share of 1/sqrt(width), the std of features that fill the sphere.
     collapse_below: Fraction = 0.05
+    # That the encoder learns little is announced where its kNN accuracy has gained less than this over the
+    # weights it started from, once this share of the steps has been taken.
+    little_below: Annotated[float, Field(ge=-1, le=1)] = 0.01
+    little_after: Fraction = 0.25
     tensorboard: bool = True
     csv: bool = True  # train.csv and probe.csv: the numbers of metrics.jsonl as tables
 
@@ -131,6 +136,8 @@ class PretrainRecipe(Config):
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
     batch_size: Annotated[int, Field(ge=2, validate_default=True)] = 256  # over all processes
+    # How an epoch's pairs are cut into batches: as they come, or so that none holds a meaning twice.
+    sampler: AnySampler = Shuffled()
     # Pairs that a process passes through an encoder at once, with the gradients of the whole batch all the
     # same (training/cached.py): for batches that do not fit in memory. null: all of them.
     micro_batch: Annotated[int, Field(ge=2)] | None = None
@@ -152,6 +159,9 @@ class PretrainRecipe(Config):
             raise ValueError(f"must be pair for {method.name}; others are for {', '.join(takers)}")
         if views is not None and views.local is not None and not objective.takes_local:
             raise ValueError("takes no local crops: set views.local to null")
+        pairs = info.data.get("pairs")
+        if pairs is not None and pairs.mode != "redrawn" and objective.shown_partners > 1:
+            raise ValueError("shows several partners of each anchor, so pairs.mode must be redrawn")
         return objective
 
     @field_validator("batch_size")

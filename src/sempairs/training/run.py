@@ -35,7 +35,7 @@ from sempairs.training.checkpoint import (
     save_checkpoint,
 )
 from sempairs.training.crops import check_crops
-from sempairs.training.data import batches, load_data, near, read_ahead, steps_per_epoch
+from sempairs.training.data import batches, load_data, near, read_ahead
 from sempairs.training.failure import keep_failure
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
@@ -72,6 +72,7 @@ class Progress:
     meter: Meter = field(default_factory=Meter)
     loss: float = 0.0
     probe: Log = field(default_factory=dict)
+    first: Log = field(default_factory=dict)  # the probe before training
     seconds: float = 0.0
 
     @classmethod
@@ -119,7 +120,7 @@ class _Run:
         self.recipe, self.out = recipe, out
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
-        self.per_epoch = steps_per_epoch(self.data.plan.n, recipe.batch_size)
+        self.per_epoch = recipe.sampler.steps(self.data.plan.meaning, recipe.batch_size)
         self.total = recipe.schedule.duration.steps(self.per_epoch)
         self.warm_up = recipe.schedule.warm_up.steps(self.per_epoch)
         if self.total < 1:
@@ -141,7 +142,8 @@ class _Run:
         self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
         store = near(self.data.store, fabric.device)
         self.maker = ViewMaker(
-            recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots
+            recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots,
+            domains=self.data.domains(recipe.pairs.domain) if method.needs_domains else None,
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
         self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
@@ -229,6 +231,9 @@ class _Run:
             say(f"{self.data.unreadable} unreadable images are left out; `sempairs data scan` lists them")
         for note in self.monitor.images.notes:
             say(note)
+        shown, pairs = self.per_epoch * self.recipe.batch_size, self.data.plan.n
+        if pairs - shown >= self.recipe.batch_size:
+            say(f"sampler: an epoch shows {shown:,} of the {pairs:,} pairs, other ones each time")
         # Micro-batches of one number, of all processes, are normalised together.
         micro, batch = self.recipe.micro_batch, self.recipe.batch_size
         statistics = micro_batch_note(self.trainer.method, micro and micro * processes.count(), batch)
@@ -242,7 +247,8 @@ class _Run:
         save_every = max(1, recipe.checkpoint.every.steps(self.per_epoch))
         plan = batches(
             self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
-            rank=processes.rank(), world=processes.count(),
+            rank=processes.rank(), world=processes.count(), partners=recipe.objective.shown_partners,
+            sampler=recipe.sampler,
         )  # fmt: skip
         began = perf_counter() - self.progress.seconds
         with (
@@ -254,9 +260,9 @@ class _Run:
                 self.progress.meter.add(numbers)
                 if taken % log_every == 0 or taken == self.total:
                     means = self._log(taken, embeddings)
-                    shown.set_postfix_str(
-                        f"loss {means['loss']:.4f}, {means['pairs_per_second']:,.0f} pairs/s", refresh=False
-                    )
+                    level = f" (chance {means['loss_chance']:.4f})" if "loss_chance" in means else ""
+                    rate = f"{means['pairs_per_second']:,.0f} pairs/s"
+                    shown.set_postfix_str(f"loss {means['loss']:.4f}{level}, {rate}", refresh=False)
                 shown.update(1)
                 if probe_every and (taken % probe_every == 0 or taken == self.total):
                     self._probe(taken)
@@ -278,6 +284,9 @@ class _Run:
         means["batch_std"] = relative_std(processes.gather_rows(embeddings).float().cpu().numpy())
         means["pairs_per_second"] = self.recipe.batch_size / (means["data_seconds"] + means["step_seconds"])
         means["epoch"] = taken / self.per_epoch
+        levels = self.trainer.method.levels(self.recipe.batch_size)
+        if levels is not None:
+            means |= {"loss_chance": levels.chance, "loss_collapse": levels.collapse}
         self._write("train", taken, means)
         warning = projection_warning(means) if taken > self.warm_up and not self.warned else None
         if warning:
@@ -290,8 +299,11 @@ class _Run:
             return
         self.progress.probe = processes.from_first(lambda: self.monitor.probe(self._encoder()))
         self._write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
-        warning = self.monitor.warning(self.progress.probe) if taken else None
-        if warning:
+        if not taken:
+            self.progress.first = self.progress.probe
+            return
+        progress = taken / self.total
+        for warning in self.monitor.warnings(self.progress.probe, self.progress.first, progress):
             say(f"step {taken}: {warning}")
 
     def _write(self, kind: str, taken: int, values: Log) -> None:

@@ -18,13 +18,13 @@ from sempairs.views.records import PAIR, Slot
 
 @dataclass(frozen=True)
 class Term:
-    """A comparison of the first crop, an anchor's, with the crop at place `other` of the objective's slots.
+    """A comparison of the first crop, an anchor's, with those at places `others` of the objective's slots.
 
     head: 0, the method's own head, or 1, a second one. name: in the log, of this term's loss and weight.
     """
 
     name: str
-    other: int
+    others: tuple[int, ...]
     weight: float = 1.0
     head: int = 0
 
@@ -33,6 +33,11 @@ class ObjectiveConfig(Config):
     """Settings of an objective, and what follows from them. Each narrows `name` to a literal."""
 
     name: str
+
+    @property
+    def shown_partners(self) -> int:
+        """How many partners of each anchor the slots show."""
+        return 1 + max(slot.number for slot in self.slots)
 
     @property
     def slots(self) -> tuple[Slot, ...]:

@@ -19,4 +19,4 @@ class PairObjective(ObjectiveConfig):
         return True
 
     def terms(self, progress: float) -> Sequence[Term]:
-        return (Term("pair", other=1),)
+        return (Term("pair", (1,)),)
