@@ -14,7 +14,7 @@ from sempairs.encoders.build import Encoder
 from sempairs.progress import track
 
 #: Images at once at most, and bytes that the largest maps of a forward pass may take together.
-MOST, BUDGET = 256, {"cpu": 192 << 20, "cuda": 4 << 30}
+MOST, BUDGET = 256, {"cpu": 32 << 20, "cuda": 4 << 30}
 # Maps of the largest size that are there at the same time: input, output, what is added, and a copy.
 _LIVE = 4
 
