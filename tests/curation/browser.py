@@ -118,7 +118,8 @@ class Proxy:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_POST = do_GET
+            def do_POST(self) -> None:
+                self.do_GET()
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Passing)
         self.address = f"http://127.0.0.1:{self._server.server_port}{prefix}"

@@ -293,12 +293,16 @@ def test_the_first_key_counts_while_the_pictures_still_load(browser: Any, served
     try:
         page = context.new_page()
         held: list[Any] = []
-        page.route("**/images/**", held.append)
+        page.route("**/images/**", lambda route: held.append(route))
         page.goto(f"{served.address}/?reviewer=eager")
         page.wait_for_selector(".frame img", state="attached")
         page.keyboard.press("n")
         assert "no counts as soon as they are there" in page.inner_text("#message-text")
-        slow.set()
+        page.unroute("**/images/**")
+        for route in held:
+            route.continue_()
+        page.wait_for_selector("#which:text-is('Pair 2')", timeout=15_000)
+        page.wait_for_selector("#saved[data-state=saved]")
         assert served.said("eager") == [("verdict", "no")]
         assert page.is_hidden("#message") and page.inner_text("#which") == "Pair 2"
     finally:
