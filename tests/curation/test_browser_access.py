@@ -292,14 +292,14 @@ def test_the_first_key_counts_while_the_pictures_still_load(browser: Any, served
     context = browser.new_context()
     try:
         page = context.new_page()
-        held: list[Any] = []
-        page.route("**/images/**", lambda route: held.append(route))
+        held: list[Any] | None = []
+        page.route("**/images/**", lambda route: route.continue_() if held is None else held.append(route))
         page.goto(f"{served.address}/?reviewer=eager")
         page.wait_for_selector(".frame img", state="attached")
         page.keyboard.press("n")
         assert "no counts as soon as they are there" in page.inner_text("#message-text")
-        page.unroute("**/images/**")
-        for route in held:
+        waiting, held = held, None
+        for route in waiting:
             route.continue_()
         page.wait_for_selector("#which:text-is('Pair 2')", timeout=15_000)
         page.wait_for_selector("#saved[data-state=saved]")

@@ -28,7 +28,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 def test_what_a_release_holds(release: Path) -> None:
     files = _files(release)
     assert set(files) == {
-        "README.md", "LICENSES/MIT.txt", "release.json", "checksums.sha256", "data/train.parquet",
+        "README.md", "LICENSES/MIT.txt", "release.json", "checksums.sha256", ".gitattributes",
+        "data/train.parquet",
         "data/validation.parquet", "data/test.parquet", "data/unassigned.parquet",
     }  # fmt: skip
     about = json.loads(files["release.json"])
