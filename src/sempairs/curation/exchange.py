@@ -34,13 +34,14 @@ _WORDS = ("verdict", "truth", "reviewer_kind")
 def export_verdicts(table: pa.Table, path: str | Path) -> None:
     """Writes standing verdicts, whole or not at all, in the form the suffix names. Raises: UserError."""
     file = Path(path)
-    if file.suffix not in FORMS:
+    form = file.suffix.lower()
+    if form not in FORMS:
         raise UserError("--out", f"must end in one of {', '.join(FORMS)}", file.name)
-    if file.suffix == ".parquet":
+    if form == ".parquet":
         write_verdicts(file, table)
         return
     with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
-        if file.suffix == ".jsonl":
+        if form == ".jsonl":
             handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
             return
         writer = csv.DictWriter(handle, VERDICT_SCHEMA.names, lineterminator="\n")

@@ -369,6 +369,12 @@ def test_a_size_that_fits_neither_way_names_the_orientation(coco):
         open_data(f"coco:{coco}")("val2017")
 
 
+def test_a_picture_on_its_side_without_an_orientation_says_so(coco):
+    Image.new("RGB", (10, 20)).save(coco / "val2017" / "a.jpg")
+    with pytest.raises(UserError, match="got '10 x 20'; it lies on its side: an EXIF orientation"):
+        open_data(f"coco:{coco}")("val2017")
+
+
 def test_all_pictures_are_looked_at_before_a_run_starts(coco):
     (coco / "val2017" / "a.jpg").write_bytes((coco / "val2017" / "a.jpg").read_bytes()[:300])
     (coco / "val2017" / "b.jpg").write_bytes(b"")

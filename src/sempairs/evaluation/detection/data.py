@@ -167,7 +167,12 @@ def _measure(picture: Picture) -> _Size | str:
     if turn == 1 or not all(given):
         upright = True if turn == 1 else None
         if all(given) and given != size:
-            return f"{picture.file} must be {_by(given)}, as annotated, got '{_by(size)}'"
+            lost = (
+                "; it lies on its side: an EXIF orientation, lost or of a TIFF?"
+                if given == size[::-1]
+                else ""
+            )
+            return f"{picture.file} must be {_by(given)}, as annotated, got '{_by(size)}'{lost}"
     elif given not in (stored, size):
         turned = f"{_by(stored)}, and {_by(size)} turned by its EXIF orientation {turn}"
         return f"{picture.file} must be {_by(given)}, as annotated, got {turned}"
