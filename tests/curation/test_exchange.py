@@ -146,6 +146,7 @@ FORMS = [
     ("v.CSV", "utf-8-sig", lambda rows: _lines(rows, ";", "\r\n\r\n")),
     ("v.csv", "utf-16", lambda rows: _lines(rows, "\t", "\r\n")),
     ("v.tsv", "utf-8", lambda rows: _lines(rows, "\t")),
+    ("v.csv", "utf-8", lambda rows: _lines(rows, ";", "\r")),
     ("v.csv", "utf-8", lambda rows: "sep=;\r\n" + _lines(rows, ";", "\r\n")),
     ("v.csv", "utf-8", lambda rows: '"sep=|"\n' + _lines(rows, "|")),
     ("v.csv", "utf-8", lambda rows: "\n" + _lines(rows, ", ").replace(", ", ",") + ",,,\n"),

@@ -73,8 +73,7 @@ def build(
 
     Statistics of curation come from DIR/curation.sqlite, the false-pair rate from DIR/audit/audit.json. The
     same inputs give the same bytes, the date of publication among them: --set date=…, else SOURCE_DATE_EPOCH,
-    else today's. Use it with data.source=release:REL, pairs.relation=listed and
-    pairs.file=REL.
+    else today's. Use it with data.source=release:REL, pairs.relation=listed and pairs.file=REL.
     """
     from sempairs.release.build import build_release
 
@@ -222,10 +221,8 @@ def _today() -> str:
     from datetime import UTC, datetime
 
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    now = (
-        datetime.fromtimestamp(int(given), UTC) if given.isascii() and given.isdigit() else datetime.now(UTC)
-    )
-    return now.date().isoformat()
+    told = given.isascii() and given.isdigit() and len(given) < 12
+    return (datetime.fromtimestamp(int(given), UTC) if told else datetime.now(UTC)).date().isoformat()
 
 
 def _images(source: str, seed: int) -> Catalog:

@@ -217,7 +217,7 @@ def _csv_rows(text: str, needed: tuple[str, ...]) -> list[dict[Any, Any]]:
     first, _, rest = text.partition("\n")
     if first.strip().strip('"').lower().startswith("sep=") and len(first.strip().strip('"')) == 5:
         delimiters, text = first.strip().strip('"')[4], rest  # a line for spreadsheets
-    header = text.lstrip().split("\n", 1)[0]
+    header = (text.lstrip().splitlines() or [""])[0]
 
     def fits(delimiter: str) -> bool:
         names = next(csv.reader([header], delimiter=delimiter), [])
