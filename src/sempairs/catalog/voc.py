@@ -30,7 +30,7 @@ from xml.parsers import expat
 
 from PIL import Image
 
-from sempairs.catalog.lookup import FileIndex, plain_parts
+from sempairs.catalog.file_index import FileIndex, plain_parts
 from sempairs.catalog.names import printable
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, atomic_write, decode_text

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sempairs.catalog.lookup import FileIndex
+from sempairs.catalog.file_index import FileIndex
 from sempairs.catalog.names import printable
 from sempairs.catalog.voc import VocObject, read_flag, refuse_faults
 from sempairs.errors import UserError

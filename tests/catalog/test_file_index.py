@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sempairs.catalog.lookup import FileIndex, plain_parts
+from sempairs.catalog.file_index import FileIndex, plain_parts
 
 FILES = (
     "1.jpg",
