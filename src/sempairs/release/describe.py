@@ -28,6 +28,17 @@ def summary_of(dataset: Dataset, catalog: Catalog) -> str:
     return f"{pairs.pairs_per_epoch:,} semantic pairs over {len(pairs.catalog):,} of {len(catalog):,} {what}."
 
 
+def citation_of(dataset: Dataset) -> str:
+    """The citation that was given, else one of who, when, what and where, as far as they are known."""
+    facts = dataset.facts
+    if facts.citation:
+        return facts.citation.strip()
+    who = " and ".join(facts.creator) or f"The authors of {dataset.title}"
+    when = f" ({facts.date[:4]})" if facts.date else ""
+    where = f" {facts.url}" if facts.url else ""
+    return f"{who}{when}: {dataset.title}, version {dataset.version}.{where}"
+
+
 def relation_text(dataset: Dataset) -> str:
     """Relation and mode of the semantic pairs, in words."""
     config = dataset.sets["semantic"].config

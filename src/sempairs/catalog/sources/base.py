@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -38,12 +38,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan found: a catalogue sorted by `image_id`, what it could not read, and how many files it
-    passed over because they are hidden or no images."""
+    """What a scan found: a catalogue sorted by `image_id`, what it could not read, how many files it passed
+    over because they are hidden or no images, and in lines of text what it assumed or left out otherwise."""
 
     catalog: Catalog
     problems: tuple[Problem, ...] = ()
     ignored: int = 0
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 class Source(Protocol):

@@ -86,6 +86,7 @@ class _Run:
         read = open_data(recipe.data)
         train = [read(name) for name in self.config.train]
         self.tests = [read(name) for name in self.config.test]
+        self.notes = list(dict.fromkeys(note for one in (*train, *self.tests) for note in one.notes))
         self.classes = class_names(train, self.config.classes)
         for one in (*train, *self.tests):
             refuse_unknown_classes(one, self.classes)
@@ -148,6 +149,8 @@ class _Run:
 
     def _note(self) -> None:
         """Says what is easily overlooked."""
+        for note in self.notes:
+            say(note)
         share = self.config.batch_size // self.where.world
         if self.config.trains_norm and self.config.batch_size < 8:
             say(
