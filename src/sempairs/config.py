@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from sempairs.errors import UserError, nearest
 from sempairs.files import atomic_write
+from sempairs.texts import read_text
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -64,11 +65,11 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
 def read_yaml(path: str | Path, what: str = "recipe") -> dict[str, Any]:
     """The mapping in a YAML file. what: it is called in messages. Raises: UserError."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise UserError(what, "does not exist", str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        text_file = not isinstance(error, UnicodeDecodeError)
+    except (OSError, UnicodeError) as error:
+        text_file = not isinstance(error, UnicodeError)
         reason = f"cannot be read ({error})" if text_file else "is not a text file"
         raise UserError(what, reason, str(path), "give a YAML file") from None
     try:
