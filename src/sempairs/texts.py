@@ -1,4 +1,4 @@
-"""Text files that users give: in the encoding their byte order mark says, as a whole or as a table of cells."""
+"""Text files that users give, whole or as a table of cells, in the encoding their byte order mark says."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class Row(NamedTuple):
     cells: list[str]
 
 
-def open_text(
-    path: str | os.PathLike[str], *, errors: str = "strict", newline: str | None = None
-) -> TextIO:
+def open_text(path: str | os.PathLike[str], *, errors: str = "strict", newline: str | None = None) -> TextIO:
     """A text file opened for reading: UTF-8, or what a byte order mark says; the mark is no part of the text.
 
     errors: of UTF-8 only, as `open` has it. Reading raises UnicodeError for what is no such text, and
@@ -54,7 +52,9 @@ def read_rows(path: str | os.PathLike[str], *, errors: str = "strict") -> Iterat
     """The rows of a table, the line of column names first; blank lines are left out.
 
     Cells are divided by what divides the column names: tabs, commas, or semicolons (as spreadsheets write
-    where the comma is the decimal sign). Names are stripped. Raises: as `open_text`; csv.Error.
+    where the comma is the decimal sign). Names are stripped.
+
+    Raises: as `open_text`; csv.Error, whose text says where: `at line 2: ...`.
     """
     with open_text(path, errors=errors, newline="") as handle:
         head = handle.readline()
@@ -64,11 +64,14 @@ def read_rows(path: str | os.PathLike[str], *, errors: str = "strict") -> Iterat
         reader = csv.reader(
             handle if skipped else itertools.chain([head], handle), strict=True, delimiter=divider
         )
-        before, named = 0, False
-        for cells in reader:
-            first, last = before + 1 + skipped, reader.line_num + skipped
-            before = reader.line_num
-            if cells:
-                cells[0] = cells[0].removeprefix(_MARK)
-                yield Row(first, last, cells if named else [cell.strip() for cell in cells])
-                named = True
+        before, named = int(skipped), False
+        try:
+            for cells in reader:
+                first, last = before + 1, reader.line_num + skipped
+                before = last
+                if cells:
+                    cells[0] = cells[0].removeprefix(_MARK)
+                    yield Row(first, last, cells if named else [cell.strip() for cell in cells])
+                    named = True
+        except csv.Error as error:
+            raise csv.Error(f"at line {reader.line_num + skipped}: {error}") from None

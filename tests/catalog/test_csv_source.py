@@ -151,7 +151,8 @@ def test_a_name_that_is_no_utf8(folder: Path) -> None:
         ('path\n"a/1.png\n', r"must be CSV, and is not at line 2"),
         ("path\n" + "x" * 200_000 + "\n", "field larger"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4, "column names"),
-        ("path,category\na/1.png,cat\n".encode("utf-16"), "must start with a line of column names"),
+        ("path,category\na/1.png,cat\n".encode("utf-16-le"), "must start with a line of column names"),
+        ("path,category\na/1.png,cat\n".encode("utf-16")[:-1], "must be text in UTF-8"),
     ],
 )
 def test_files_that_are_no_lists(folder: Path, text: str | bytes, message: str) -> None:

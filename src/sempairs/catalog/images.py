@@ -1,8 +1,8 @@
 """Image files to upright 8-bit RGB or RGBA, and what their header says.
 
-What lies beside the pixels decides nothing: a file whose metadata is damaged, far too long or against the rules
-is read without it. Colour profiles are not applied. Of animated and multi-page files the first picture is taken. Vector formats
-and those that call another program (EPS) are not read.
+What lies beside the pixels decides nothing: a file whose metadata is damaged, far too long or against the
+rules is read without it. Colour profiles are not applied. Of animated and multi-page files the first picture
+is taken. Vector formats and those that call another program (EPS) are not read.
 """
 
 from __future__ import annotations
@@ -102,8 +102,9 @@ def _decode(data: bytes, square: int | None) -> Image.Image:
 def header(source: bytes | Path) -> Header:
     """Size, format and mode of an image file or its bytes, without decoding pixels.
 
-    Beside a header that cannot be read this notices empty files, pixel counts above `max_pixels()`, and PNG, JPEG and WebP files that were cut short. It does not notice faults inside
-    compressed data, nor cut GIF, BMP and TIFF files; `decode` does.
+    Beside a header that cannot be read this notices empty files, pixel counts above `max_pixels()`, and PNG,
+    JPEG and WebP files that were cut short. It does not notice faults inside compressed data, nor cut GIF,
+    BMP and TIFF files; `decode` does.
 
     Raises: UnreadableImage.
     """
@@ -125,8 +126,8 @@ def pixel_hash(image: Image.Image) -> str:
 
 
 def max_pixels() -> int | None:
-    """Pixels an image may have; None for any number. `SEMPAIRS_MAX_PIXELS` says how many, else it is what Pillow
-    opens: twice its `MAX_IMAGE_PIXELS`, 178,956,970.
+    """Pixels an image may have; None for any number. `SEMPAIRS_MAX_PIXELS` says how many, else it is what
+    Pillow opens: twice its `MAX_IMAGE_PIXELS`, 178,956,970.
 
     Raises: UserError if the variable holds no such number.
     """
@@ -264,7 +265,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _bare(data: bytes) -> bytes | None:
-    """A PNG or JPEG file without what lies beside its pixels, EXIF aside; None for others and for parts of one."""
+    """A PNG or JPEG file without what lies beside its pixels, EXIF aside; None for others and cut ones."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         chunks = list(_png_chunks(data))
         kept = [data[at - 8 : at + size + 4] for kind, at, size in chunks if _belongs(kind, data, at, size)]
@@ -288,8 +289,8 @@ def _belongs(kind: bytes, data: bytes, start: int, size: int) -> bool:
 
 
 def _is_needed(marker: int, body: bytes) -> bool:
-    """Whether a JPEG segment decides over the picture: tables and frames, and what JFIF, Adobe and EXIF say of
-    colours and orientation in segments long enough to say it."""
+    """Whether a JPEG segment decides over the picture: tables and frames, and what JFIF, Adobe and EXIF say
+    of colours and orientation in segments long enough to say it."""
     if marker == 0xE0:
         return body.startswith(b"JFIF\0") and len(body) >= 14
     if marker == 0xE1:
@@ -316,9 +317,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _jpeg_is_whole(data: bytes) -> bool:
     """Whether the end marker follows the start of the (first) scan; thumbnails before it do not count."""
-    place = 2
-    for _, _, place in _jpeg_segments(data):
-        pass
+    place = max((end for _, _, end in _jpeg_segments(data)), default=2)
     while data[place : place + 2] == b"\xff\xff":  # fill bytes
         place += 1
     return data[place : place + 2] == b"\xff\xda" and data.find(b"\xff\xd9", place) >= 0

@@ -22,6 +22,7 @@ from sempairs.errors import UserError
 from sempairs.files import atomic_write
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import KINDS, VERDICT_SCHEMA, VERDICTS, write_verdicts
+from sempairs.texts import Row, read_rows, read_text
 
 FORMS = (".parquet", ".csv", ".jsonl")
 _SEPARATOR = ";"  # between the reasons in a cell of CSV
@@ -172,12 +173,11 @@ def rows_of(file: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str
         if file.suffix == ".parquet":
             found: Iterator[Any] = iter(pq.read_table(file, partitioning=None).to_pylist())
         elif file.suffix == ".jsonl":
-            with open(file, encoding="utf-8") as handle:
-                found = iter([json.loads(line) for line in handle if line.strip()])
+            found = iter([json.loads(line) for line in read_text(file).splitlines() if line.strip()])
         else:
-            with open(file, encoding="utf-8-sig", newline="") as handle:
-                reader = csv.DictReader(handle, strict=True)
-                found = iter([row | {"reasons": _reasons(row)} for row in reader])
+            rows = read_rows(file)
+            names = next(rows, Row(1, 1, [])).cells
+            found = iter([_by_column(names, cells) for _, _, cells in rows])
     except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
         raise UserError(str(file), f"is not readable ({error})") from None
     for number, row in enumerate(found, 1):
@@ -186,6 +186,14 @@ def rows_of(file: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str
             rule = f"must have {', '.join(needed[:-1])} and {needed[-1]}, and one value a column"
             raise UserError(where, rule)
         yield where, row
+
+
+def _by_column(names: list[str], cells: list[str]) -> dict[str, Any] | None:
+    """A row by column; None for one of more or fewer cells."""
+    if len(names) != len(cells):
+        return None
+    row: dict[str, Any] = dict(zip(names, cells, strict=True))
+    return row | {"reasons": _reasons(row)}
 
 
 def _reasons(row: dict[str, Any]) -> list[str]:

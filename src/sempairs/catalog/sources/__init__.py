@@ -22,8 +22,19 @@ from sempairs.catalog.sources.base import (
     Source,
     UnreadableImage,
     open_source,
+    scan_and_tell,
 )
 
 KINDS = (folder, lists, shards, idx, vision, saved, release, digits, stamps, voc, imagenet, datasets)
 
-__all__ = ["KINDS", "SOURCES", "FileSource", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]
+__all__ = [
+    "KINDS",
+    "SOURCES",
+    "FileSource",
+    "Problem",
+    "Scan",
+    "Source",
+    "UnreadableImage",
+    "open_source",
+    "scan_and_tell",
+]
