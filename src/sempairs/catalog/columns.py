@@ -78,7 +78,7 @@ class Labels:
             value = listed
         if isinstance(value, list):
             if len(value) != 1:
-                return self._none("several labels of an image, or none") if value else None
+                return self._none("several labels of an image") if value else None
             return self.category(value[0])
         if isinstance(value, bytes):
             try:

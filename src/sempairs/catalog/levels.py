@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -55,6 +56,7 @@ def apply_levels(catalog: Catalog, levels: Sequence[str]) -> Catalog:
         rule = f"names {len(levels)} levels, and the images' folders are at most {deepest} deep"
         raise UserError("data.levels", rule, list(levels))
     taken = [_taken_apart(path, levels) for path in paths]
+    _tell_short(category, paths, len(levels))
     names = [*dict.fromkeys(["category", *(level for level in levels if level != "-")])]
     table = catalog.table
     for name in names:
@@ -63,6 +65,17 @@ def apply_levels(catalog: Catalog, levels: Sequence[str]) -> Catalog:
         add = table.append_column if place is None else functools.partial(table.set_column, place)
         table = add(name, values)
     return Catalog.from_table(table)
+
+
+def _tell_short(category: pa.DictionaryArray, paths: Sequence[Sequence[str]], depth: int) -> None:
+    """Tells how many images lie less deep than the levels, and so have nulls in some of them."""
+    short = np.array([len(path) < depth for path in paths] + [True])
+    where = pc.fill_null(category.indices, len(paths)).to_numpy()
+    count = int(short[where].sum())
+    if count:
+        names = sorted("/".join(path) for path in paths if len(path) < depth)[:_SHOWN]
+        inside = f", some of them in {', '.join(names)}" if names else ""
+        tell(f"{count:,} images lie less deep than the {depth} folders that data.levels names{inside}")
 
 
 def _taken_apart(path: Sequence[str], levels: Sequence[str]) -> dict[str, str | None]:

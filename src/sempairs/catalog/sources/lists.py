@@ -167,7 +167,7 @@ def _member(source: str, row: dict[str, str] | None, files: Files) -> Member:
             raise ValueError(str(unknown("split", split, SPLIT_NAMES)))
         fields["split"] = SPLIT_NAMES[split.lower()]
     file = files.find(path)
-    if file is None and "\0" not in path:
+    if file is None:
         raise _Absent(path, files.nearest(path))
-    uri = escape_name(file or path)
+    uri = escape_name(file)
     return Member(uri, given if given and "path" in row else f"{source}/{uri}", fields)

@@ -233,7 +233,11 @@ def _layout(schema: pa.Schema) -> _Layout:
         # What a ClassLabel calls a class goes before any other column.
         columns = {own: name for own, name in columns.items() if name != "category"}
         columns[classes[0]] = "category"
-    notes += on_columns(columns)
+    # A ClassLabel or `label` is what nearly all such files have, and needs no word.
+    usual = {
+        own for own, name in columns.items() if name == "category" and (own in class_names or own == "label")
+    }
+    notes += on_columns({own: name for own, name in columns.items() if own not in usual})
     left_out = []
     for name in others:
         if name in columns:
