@@ -13,7 +13,8 @@ import sempairs
 
 PACKAGE = Path(sempairs.__file__).parent
 LEAVES = (
-    "__init__", "errors", "registry", "files", "texts", "keyed", "config", "progress", "embeddings", "metrics",
+    "__init__", "errors", "registry", "files", "texts", "keyed", "config", "progress", "embeddings",
+    "metrics",
 )  # fmt: skip
 STAGES = (
     "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",

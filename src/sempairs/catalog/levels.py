@@ -131,9 +131,9 @@ def apply_split_lists(catalog: Catalog, lists: Mapping[str, str]) -> Catalog:
                     raise UserError(f"{file} line {line}", f"names an image of the split {split[row]}", text)
                 if row >= 0:
                     split[row] = name
-    without = split.count(None)
-    if without:
-        tell(f"{without:,} of {len(split):,} images are in no list of data.split_lists and have no split")
+    if without := split.count(None):
+        rule = "are in no list of data.split_lists and have no split"
+        tell(f"{printable(str(root))}: {without:,} of {len(split):,} images {rule}")
     return catalog.with_column("split", split)
 
 

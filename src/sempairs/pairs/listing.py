@@ -157,6 +157,9 @@ class _Known:
     def absent(self, name: str) -> str:
         """What is said of a name that is none of an image. The nearest is looked for a few times only."""
         said = f"{name!r} is not among the {len(self._index)} images given"
+        splits = set(self._index.labels("split").texts())
+        if len(splits) == 1 and splits != {None}:
+            said += f" (all of the split {splits.pop()})"
         self._looked_for += 1
         near = self._images.nearest(name) if self._looked_for <= _LOOKED_FOR else ""
         if near:
