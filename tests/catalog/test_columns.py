@@ -74,7 +74,7 @@ def test_what_is_no_one_label_is_counted(value: Any) -> None:
     assert labels.category(value) is None
     assert labels.category(value) is None
     assert len(labels.notes()) == 1
-    assert "column label: 2 have" in labels.notes()[0]
+    assert "column label: 2 images have" in labels.notes()[0]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_numbers_of_named_classes(value: Any, category: str | None) -> None:
 def test_what_no_class_has_is_counted(value: Any) -> None:
     labels = Labels("label", ["cat", "dot"])
     assert labels.category(value) is None
-    assert "column label: 1 have" in labels.notes()[0]
+    assert "column label: 1 images have" in labels.notes()[0]
 
 
 @pytest.mark.parametrize(

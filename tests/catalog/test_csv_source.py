@@ -270,4 +270,4 @@ def test_labels_that_were_numbers(folder: Path) -> None:
     assert scan(folder, text).catalog.column("category").tolist() == ["0", None, "1"]
     several = scan(folder, 'path,label\na/1.png,"[0, 1]"\na/2.png,[]\nb/3.png,[1]\n')
     assert several.catalog.column("category").tolist() == [None, None, "1"]
-    assert any("1 have several labels" in note for note in several.notes)
+    assert any("1 images have several labels" in note for note in several.notes)

@@ -112,6 +112,8 @@ def test_flat_folders_beside_others_are_classes(tmp_path: Path, write_png: Write
             r"train, val in set are taken for classes; .* folder:.*/set",
         ),
         (["train/cat/1.png", "train/dog/2.png"], r"the only folder, train, is part of the category"),
+        (["train/cat/1.png", "train/dog/2.png", "3.png"], r"the only folder, train, is part of"),
+        (["cat/1.png", "2.png"], r"1 images lie in no folder and have no category: 2\.png"),
         (["cat/1.png", "cat/2.heic"], r"pictures of kinds that are not read: 1 \.heic"),
         (["cat/1.png", "metadata.csv"], r"metadata\.csv lies there and is not read"),
         (["Cat/1.png", "cat/2.png"], r"categories 'Cat' and 'cat' are two"),
@@ -124,7 +126,7 @@ def test_what_is_taken_for_granted_is_noted(
     for seed, name in enumerate(names):
         write_png(tmp_path / name, seed)
     found = scan(tmp_path)
-    assert len(found.notes) == 1
+    assert len(found.notes) == 1 + (names[-1] == "3.png")
     assert re.search(note, found.notes[0])
 
 

@@ -291,7 +291,7 @@ def test_several_labels_are_no_category(tmp_path: Path, shard: Callable[..., Pat
     path = shard(tmp_path / "a.parquet", 4, label=[[0, 1], [1], [], [0]])
     found = open_source(f"parquet:{path}").scan()
     assert found.catalog.column("category").tolist() == [None, "1", None, "0"]
-    assert found.notes == ("column label: 1 have several labels of an image, and no category",)
+    assert found.notes == ("column label: 1 images have several labels of an image, and no category",)
 
 
 def test_numbers_of_classes_in_any_type(tmp_path: Path, noise: Noise, to_bytes: ToBytes) -> None:

@@ -94,7 +94,9 @@ class Labels:
     def notes(self) -> list[str]:
         """What was wrong, and how often."""
         where = f"column {escape_name(self._column)}"
-        return [f"{where}: {count:,} have {what}, and no category" for what, count in self._wrong.items()]
+        return [
+            f"{where}: {count:,} images have {what}, and no category" for what, count in self._wrong.items()
+        ]
 
     def _named(self, value: Any) -> str | None:
         names = self._names or ()

@@ -157,7 +157,7 @@ def _named(classes: Sequence[str] | str, names: Sequence[str]) -> list[str]:
 def _listed(file: Path) -> list[tuple[str, str]]:
     """Where each name stands, and the name: a whole line, or a synset's id at the start of one."""
     try:
-        lines = read_text(file.expanduser()).splitlines()
+        lines = read_text(file.expanduser()).split("\n")
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
         remedy = "give a number, a list of names, or a text file of them"

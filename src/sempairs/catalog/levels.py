@@ -191,7 +191,7 @@ def _lines(file: Path) -> list[tuple[int, str]]:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(printable(str(file)), f"cannot be read ({why})") from None
-    lines = enumerate(text.splitlines(), start=1)
+    lines = enumerate(text.split("\n"), start=1)
     return [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
 
 

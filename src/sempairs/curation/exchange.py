@@ -173,10 +173,12 @@ def rows_of(file: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str
         if file.suffix == ".parquet":
             found: Iterator[Any] = iter(pq.read_table(file, partitioning=None).to_pylist())
         elif file.suffix == ".jsonl":
-            found = iter([json.loads(line) for line in read_text(file).splitlines() if line.strip()])
+            found = iter([json.loads(line) for line in read_text(file).split("\n") if line.strip()])
         else:
             rows = read_rows(file)
             names = next(rows, Row(1, 1, [])).cells
+            if not set(needed) <= set(names):
+                raise ValueError(f"its first line must name {', '.join(needed[:-1])} and {needed[-1]}")
             found = iter([_by_column(names, cells) for _, _, cells in rows])
     except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
         raise UserError(str(file), f"is not readable ({error})") from None

@@ -157,7 +157,7 @@ def _lines(file: Path) -> list[str]:
         text = read_text(file)
     except (OSError, UnicodeError) as error:
         raise UserError(str(file), f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _numbers(file: Path, key: str) -> list[int]:

@@ -50,6 +50,9 @@ class FolderSource(FilesSource):
         splits = _split_folders(found.files)
         members = _members(escape_name(self.root.name) or "folder", found.files, splits)
         notes = [*_on_splits(self.root, found.files, splits), *found.notes]
+        loose = sorted(escape_name(name) for name in found.files if "/" not in name)
+        if 0 < len(loose) < len(found.files) and not splits:
+            notes.append(f"{len(loose):,} images lie in no folder and have no category: {_listed(loose)}")
         return Found(members, found.problems, found.ignored, notes)
 
 
@@ -176,7 +179,7 @@ def _on_splits(root: Path, files: Sequence[str], splits: Mapping[str, str]) -> l
         for at, folder in enumerate(folders):
             if folder.lower() in SPLIT_NAMES:
                 levels.setdefault("/".join(folders[:at]), {})[folder] = SPLIT_NAMES[folder.lower()]
-    outermost = {name.partition("/")[0] for name in files}
+    outermost = {name.partition("/")[0] for name in files if "/" in name}
     for above, named in sorted(levels.items()):
         called = _listed(map(escape_name, sorted(named)))
         if len(set(named.values())) > 1:

@@ -29,6 +29,7 @@ COLUMNS = (
     "attribution",
 )
 _MEASURED = tuple(name for name in SCHEMA.names if name not in COLUMNS)
+_NO_UTF_8 = "is no UTF-8; save the list in that encoding"
 
 
 @source_kind("csv", summary="a list of files, categories, splits, ...", example="csv:photos/list.csv")
@@ -159,7 +160,8 @@ def _member(source: str, row: dict[str, str] | None, files: Files) -> Member:
         raise ValueError("path is empty")
     for name, value in fields.items():
         if value is not None and printable(value) != value:
-            raise ValueError(f"{name} holds control characters or is no UTF-8")
+            broken = any(0xDC80 <= ord(character) <= 0xDCFF for character in value)
+            raise ValueError(f"{name} " + (_NO_UTF_8 if broken else "holds control characters"))
     given = fields.pop("image_id", None)
     split = fields.get("split")
     if split is not None:

@@ -163,7 +163,9 @@ class _Shard:
         value = column[row - (self._ends[group - 1] if group else 0)].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None:
-            raise UnreadableImage("the row holds no image bytes")
+            named = value.get("path") if isinstance(value, dict) else None
+            only = f", only the name of a file, {named}, which is not read" if named else ""
+            raise UnreadableImage(f"the row holds no image bytes{only}")
         return bytes(data)
 
     def _group(self, group: int) -> Any:

@@ -105,7 +105,7 @@ def balanced(labels: Int, names: Names, share: float, *, seed: int) -> Int:
 def read_list(path: str) -> list[str]:
     """The names in a file, one a line. Raises: UserError if it cannot be read or holds none."""
     try:
-        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     except (OSError, UnicodeError) as error:
         raise UserError("low_shot_lists", f"cannot be read ({error})", path) from None
     if not lines:
