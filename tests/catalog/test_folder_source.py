@@ -95,13 +95,15 @@ def split_place(found: Scan, uri: str) -> int:
     return found.catalog.column("uri").tolist().index(uri)
 
 
-def test_flat_folders_beside_others_are_classes(tmp_path: Path, write_png: WritePng) -> None:
-    for seed, name in enumerate(["train/1.png", "test/2.png", "bus/3.png"]):
+def test_flat_splits_stand_too_and_one_such_folder_is_a_class(tmp_path: Path, write_png: WritePng) -> None:
+    for seed, name in enumerate(["train/1.png", "test/2.png", "docs/logo.png"]):
         write_png(tmp_path / name, seed)
     found = scan(tmp_path)
-    assert found.catalog.column("category").tolist() == ["bus", "test", "train"]
-    assert found.catalog.column("split").tolist() == [None] * 3
-    assert any("test, train are taken for classes" in note for note in found.notes)
+    assert found.catalog.column("split").tolist() == [None, "test", "train"]
+    assert found.catalog.column("category").tolist() == ["docs", None, None]
+    assert found.notes[1] == "1 beside them have no split: docs/logo.png"
+    (tmp_path / "test").rename(tmp_path / "bus")
+    assert scan(tmp_path).catalog.column("category").tolist() == ["bus", "docs", "train"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import ast
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -28,7 +28,7 @@ _WHOLE = re.compile(r"-?\d+(?:\.0)?")
 _NO_LABEL = ("nan", "NaN", "NAN", "<NA>")
 
 
-def known_columns(names: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:
+def known_columns(names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
     """Of the columns `names`, those that hold one of `wanted`: catalogue's name by the column's own.
 
     A column of the very name comes first, then one that differs in case or in how words are joined
@@ -39,11 +39,12 @@ def known_columns(names: Sequence[str], wanted: Iterable[str]) -> dict[str, str]
     for name in names:
         if name not in found:
             by_form.setdefault(_form(name), name)
+    has_id = "image_id" in names or "image_id" in by_form
     for want in wanted:
         if want in found.values():
             continue
         for called in (want, *_CALLED.get(want, ())):
-            doubtful = called in _DOUBTFUL and ("image_id" in names or "image_id" in found.values())
+            doubtful = called in _DOUBTFUL and has_id
             if called in by_form and not doubtful:
                 found[by_form.pop(called)] = want
                 break

@@ -40,8 +40,11 @@ class Files:
         """The name of the file as the system has it, relative to the root; None where there is none. A name
         that leads out of the root stays as it is: it is refused on reading."""
         if os.path.lexists(os.path.join(self._root, name)):
-            inside = os.path.isabs(name) and os.path.normpath(name).startswith(f"{self._root}{os.sep}")
-            return os.path.relpath(name, self._root) if inside else name
+            if not os.path.isabs(name):
+                return name
+            place = os.path.realpath(name)
+            inside = place.startswith(f"{self._root}{os.sep}")
+            return os.path.relpath(place, self._root) if inside else name
         for way in ways_to_read(name, [self._root]):
             if (found := self._walk(way.split("/"), exact=True)) is not None:
                 return found

@@ -35,8 +35,7 @@ class FolderSource(FilesSource):
 
     Images directly in the folder have no category. Where at least two of the outermost folders are called
     after different splits (train, val, test, ...), they give the split and are no part of the category.
-    Whatever lies beside them has no split then, and a note says so: other folders count as classes only where
-    the images of all lie directly in them.
+    Whatever lies beside them, images or folders, has no split then, and a note says so.
     Hidden files and folders, those that systems leave (`__MACOSX`, `@eaDir`, ...) and files without an
     image's ending are passed over. Links to folders, and links to files outside, are not followed.
     """
@@ -138,18 +137,11 @@ def _kind(name: str, ending: str) -> str:
 
 
 def _split_folders(files: Iterable[str]) -> dict[str, str]:
-    """The outermost folders that give a split, and the split; none where they are classes like others."""
-    depth: dict[str, int] = {}
-    for name in files:
-        outer, _, inner = name.partition("/")
-        if inner:
-            depth[outer] = max(depth.get(outer, 0), inner.count("/"))
-    found = {outer: SPLIT_NAMES[outer.lower()] for outer in depth if outer.lower() in SPLIT_NAMES}
-    if len(set(found.values())) < 2:
-        return {}
-    # Flat folders train, test and bus are three classes; not so where train and test hold folders of classes.
-    classes = len(found) < len(depth) and not any(depth[outer] for outer in found)
-    return {} if classes else found
+    """The outermost folders that give a split, and the split; none if there are not two different ones: a
+    single folder `train` may be a class, and two such classes are hardly met with."""
+    outermost = {name.partition("/")[0] for name in files if "/" in name}
+    found = {outer: SPLIT_NAMES[outer.lower()] for outer in outermost if outer.lower() in SPLIT_NAMES}
+    return found if len(set(found.values())) > 1 else {}
 
 
 def _members(source: str, files: list[str], splits: Mapping[str, str]) -> list[Member]:
@@ -183,13 +175,9 @@ def _on_splits(root: Path, files: Sequence[str], splits: Mapping[str, str]) -> l
     for above, named in sorted(levels.items()):
         called = _listed(map(escape_name, sorted(named)))
         if len(set(named.values())) > 1:
-            inside = f" in {escape_name(above)}" if above else ""
-            remedy = (
-                f"give folder:{printable(str(root / above))}, or data.levels" if above else "give data.levels"
-            )
-            return [
-                f"the folders {called}{inside} are taken for classes; to have them give the split, {remedy}"
-            ]
+            remedy = f"give folder:{printable(str(root / above))}, or data.levels"
+            said = f"the folders {called} in {escape_name(above)} are taken for classes"
+            return [f"{said}; to have them give the split, {remedy}"]
         if not above and outermost == set(named):
             remedy = f"give folder:{printable(str(root))}/{called}, or data.levels"
             return [f"the only folder, {called}, is part of the category and gives no split; else {remedy}"]
