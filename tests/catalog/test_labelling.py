@@ -185,6 +185,23 @@ def test_drawn_splits_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_classes_in_another_unicode_form(tmp_path: Path, encoding: str) -> None:
+    catalog = catalog_of(["caf\u00e9", "polar bear", "tea"])
+    (tmp_path / "classes.txt").write_text("cafe\u0301\npolar\u00a0bear\n", encoding=encoding)
+    for asked in (str(tmp_path / "classes.txt"), ["cafe\u0301", "polar bear"]):
+        found = choose_classes(catalog, asked)
+        assert found.column("category").tolist() == ["caf\u00e9", "polar bear"]
+
+
+def test_images_that_lie_less_deep_than_the_levels_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    apply_levels(catalog_of(["real/cat", "lost and found", None]), ("domain", "category"))
+    told = capsys.readouterr().err
+    assert (
+        "2 images lie less deep than the 2 folders that data.levels names, some of them in lost and" in told
+    )
+
+
 class TestFilter:
     def test_values_and_those_that_no_image_has(self, capsys: pytest.CaptureFixture[str]) -> None:
         catalog = catalog_of(["cat", "caf\u00e9", None, "dog"], year=["2007", "2012", "2012", None])
