@@ -17,6 +17,7 @@ LEAVES = (
     "errors",
     "registry",
     "files",
+    "texts",
     "keyed",
     "config",
     "progress",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
 import multiprocessing
 import os
@@ -15,13 +17,15 @@ from sempairs.errors import UserError, nearest, unknown
 from sempairs.files import (
     atomic_folder,
     atomic_write,
-    decode_text,
     folder_lock,
     read_json,
     resolve_inside,
     write_json,
+    writing_in,
 )
+from sempairs.progress import tell
 from sempairs.registry import Registry
+from sempairs.texts import decode_text, read_rows, read_text
 
 
 class Inner(Config):
@@ -96,6 +100,92 @@ def test_atomic_folder_appears_whole_and_refuses_a_full_one(tmp_path):
     with pytest.raises(UserError, match="must be a new or empty folder"), atomic_folder(target):
         pass
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("left", ["a file in it", "a file in its place", "an empty folder"])
+def test_of_two_that_write_a_folder_the_first_to_finish_has_it(tmp_path, left):
+    target = tmp_path / "out"
+    lines = []
+    try:
+        with atomic_folder(target) as mine:
+            (mine / "x").write_text("mine")
+            if left == "a file in its place":
+                target.write_text("theirs")
+            else:
+                target.mkdir()
+                if left == "a file in it":
+                    (target / "x").write_text("theirs")
+    except UserError as error:
+        lines = [str(error)]
+    if left == "an empty folder":
+        assert (target / "x").read_text() == "mine"
+        assert lines == []
+    else:
+        assert "another command has written to it meanwhile" in lines[0]
+        assert (target if target.is_file() else target / "x").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def _write_two(folder, count):
+    for _ in range(count):
+        with writing_in(folder):
+            for name in ("a", "b"):
+                (folder / name).write_text(f"{os.getpid()}")
+            assert (folder / "a").read_text() == (folder / "b").read_text()
+
+
+def test_files_that_belong_together_are_written_by_one_command_at_a_time(tmp_path):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_write_two, args=(tmp_path, 200)) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+
+
+def test_what_is_told_is_told_once(capsys):
+    for _ in range(2):
+        tell("a line about\nnothing else")
+    assert capsys.readouterr().err == "note: a line about nothing else\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_texts_in_the_encoding_that_their_mark_says(tmp_path, encoding):
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    file = tmp_path / "list"
+    file.write_bytes(mark + "café\n\ufeffb\r\n".encode(encoding))
+    assert read_text(file) == "café\nb\n"
+    file.write_bytes(mark + json.dumps({"a": "é"}, ensure_ascii=False).encode(encoding))
+    assert read_json(file) == {"a": "é"}
+    file.write_bytes(mark + "seed: 3\n".encode(encoding))
+    assert load_config(Recipe, file).seed == 3
+
+
+def test_half_a_character_is_said_in_one_line(tmp_path):
+    (tmp_path / "half").write_bytes("{}".encode("utf-16")[:-1])
+    with pytest.raises(UserError, match="is not readable JSON") as json_error:
+        read_json(tmp_path / "half")
+    with pytest.raises(UserError, match="is not a text file") as recipe_error:
+        load_config(Recipe, tmp_path / "half")
+    assert "\n" not in f"{json_error.value}{recipe_error.value}"
+
+
+@pytest.mark.parametrize("divider", [",", ";", "\t"])
+def test_rows_of_a_table(tmp_path, divider):
+    file = tmp_path / "table"
+    lines = [" a , b ", '"x', 'y",1', "", "\ufeffz,2"]
+    file.write_text("\ufeff" + "\n".join(line.replace(",", divider) for line in lines), encoding="utf-8")
+    assert [tuple(row) for row in read_rows(file)] == [
+        (1, 1, ["a", "b"]),
+        (2, 3, ["x\ny", "1"]),
+        (5, 5, ["z", "2"]),
+    ]
+    file.write_text(f'sep={divider}\na{divider}b\n"x')
+    with pytest.raises(csv.Error, match=r"at line 3: "):
+        list(read_rows(file))
+    file.write_text("")
+    assert list(read_rows(file)) == []
 
 
 def test_unreadable_json_is_one_line(tmp_path):

@@ -17,6 +17,7 @@ from sempairs.errors import UserError, nearest, unknown
 from sempairs.files import atomic_write
 from sempairs.recipes import recipe_path
 from sempairs.registry import UNKNOWN, Section
+from sempairs.texts import read_text
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -129,11 +130,11 @@ def read_yaml(path: str | Path, what: str = "recipe") -> dict[str, Any]:
     """
     path = recipe_path(path) if what == "recipe" else path
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise UserError(what, "does not exist", str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        text_file = not isinstance(error, UnicodeDecodeError)
+    except (OSError, UnicodeError) as error:
+        text_file = not isinstance(error, UnicodeError)
         reason = f"cannot be read ({error})" if text_file else "is not a text file"
         raise UserError(what, reason, str(path), "give a YAML file") from None
     try:

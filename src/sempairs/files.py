@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,20 +10,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sempairs.errors import UserError
-
-# The marks of UTF-32 start like those of UTF-16.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
+from sempairs.texts import read_text
 
 
 @contextmanager
@@ -49,7 +41,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary folder beside `path`, renamed to it when the block ends well.
 
-    Raises: UserError if `path` exists and is not an empty folder.
+    Raises: UserError if `path` exists and is not an empty folder, at the beginning or in the end: of several
+    commands that write one folder, the first to finish has it.
     """
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -61,10 +54,34 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            rule = "was empty or absent, and another command has written to it meanwhile"
+            remedy = "what that one wrote is kept; choose another folder"
+            raise UserError("--out", rule, str(target), remedy) from None
         _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writing_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Waits until no other process is inside for the same folder: files that belong together are written one
+    after another, and those of two commands do not mix. The folder must be there."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # some file systems have no locks on folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+# How the system says that something lies where a folder was to be put.
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def _sync(path: Path) -> None:
@@ -85,23 +102,12 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file. Raises: UserError if it is missing or not JSON."""
     try:
-        return json.loads(decode_text(Path(path).read_bytes()))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise UserError(str(path), "does not exist") from None
     # ValueError: no text, no JSON, or a number of thousands of digits.
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(str(path), f"is not readable JSON ({error})") from None
-
-
-def decode_text(data: bytes, *, errors: str = "strict") -> str:
-    """Text that any tool wrote: a byte order mark says which UTF it is in and is left out; else it is UTF-8.
-
-    Raises: UnicodeDecodeError, unless `errors` says what to do.
-    """
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return data[len(mark) :].decode(encoding, errors)
-    return data.decode("utf-8", errors)
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Progress of long jobs on stderr: rate and time left."""
+"""What a user is told on stderr meanwhile: rate and time left of long jobs, and what was assumed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,22 @@ def bar(*, total: int | None, what: str, unit: str = "it", initial: int = 0) -> 
         total=total, desc=what, unit=unit, initial=initial, disable=quiet, mininterval=interval,
         dynamic_ncols=True, file=sys.stderr,
     )  # fmt: skip
+
+
+_told: set[str] = set()
+
+
+def tell(line: str) -> None:
+    """One line to the user on stderr, beside a bar that may be there: what was assumed or left out.
+
+    Each line is said once in a process, and by the first process of several.
+    """
+    from tqdm import tqdm
+
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    if line not in _told and rank == "0":
+        _told.add(line)
+        tqdm.write(f"note: {' '.join(line.split())}", file=sys.stderr)
 
 
 def track(items: Iterable[T], *, total: int | None = None, what: str, unit: str = "it") -> Iterator[T]:

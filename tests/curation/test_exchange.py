@@ -201,6 +201,21 @@ def test_what_cannot_be_told_is_one_line(folder, sempairs, tmp_path, name, conte
     assert standing_verdicts(folder).num_rows == 0
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_files_with_a_byte_order_mark(folder, keys, sempairs, tmp_path, encoding, form):
+    file = tmp_path / f"v.{form}"
+    lines = {
+        "csv": ["anchor;partner;verdict;note", *(f"{a};{b};yes;é" for a, b in keys)],
+        "jsonl": [json.dumps(row(key, note="\u2028 é"), ensure_ascii=False) for key in keys],
+    }[form]
+    file.write_text("\n".join(lines) + "\n", encoding=encoding)
+    given = ("--reviewer", "A", "--reviewer-kind", "person")
+    status, _, errors = sempairs("verdicts", "import", folder, file, *given)
+    assert (status, errors) == (0, [])
+    assert standing_verdicts(folder).num_rows == len(keys)
+
+
 def test_a_program_cannot_adjudicate(folder, keys, sempairs, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(row(keys[0], reviewer="clip", reviewer_kind="model", queue="conflicts")))

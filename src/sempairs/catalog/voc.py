@@ -33,7 +33,8 @@ from PIL import Image
 from sempairs.catalog.file_index import FileIndex, plain_parts
 from sempairs.catalog.names import printable
 from sempairs.errors import UserError
-from sempairs.files import atomic_folder, atomic_write, decode_text
+from sempairs.files import atomic_folder, atomic_write
+from sempairs.texts import decode_text
 
 __all__ = [
     "MAIN_SETS",

@@ -138,7 +138,7 @@ def check(
     ] = None,
 ) -> None:
     """Check a list of pairs row by row and print every bad row; write nothing."""
-    from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources import open_source, scan_and_tell
     from sempairs.errors import UserError
     from sempairs.pairs.index import ImageIndex
     from sempairs.pairs.listing import check_list
@@ -146,8 +146,8 @@ def check(
     data, _ = _sections(recipe_or_source, [])
     data = data | {k: v for k, v in (("split", split), ("split_seed", split_seed)) if v is not None}
     _labelling(data)
-    catalog = open_source(data["source"]).scan(progress=True).catalog
-    found = check_list(file, ImageIndex(_images(data, catalog)))
+    catalog = scan_and_tell(open_source(data["source"]), progress=True).catalog
+    found = check_list(file, ImageIndex(_images(data, catalog, listed=True)))
     for problem in found.problems:
         typer.echo(f"{found.unit} {problem.line}: {' '.join(problem.said.split())}")
     if found.problems:
@@ -204,16 +204,14 @@ def _sections(recipe_or_source: str, overrides: list[str]) -> tuple[dict[str, An
 
 
 def _build(data: dict[str, Any], config: PairsConfig, out: Path) -> None:
-    from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources import open_source, scan_and_tell
+    from sempairs.pairs.relations.listed import Listed
     from sempairs.pairs.stats import pair_stats
     from sempairs.pairs.table import save_with_baselines
 
-    scan = open_source(data["source"]).scan(progress=True)
-    if scan.problems:
-        typer.echo(
-            f"{len(scan.problems)} images could not be read; `sempairs data scan` lists them", err=True
-        )
-    pairs = save_with_baselines(out, _images(data, scan.catalog), config)
+    scan = scan_and_tell(open_source(data["source"]), progress=True)
+    listed = isinstance(config, Listed) and not Path(config.file).is_dir()
+    pairs = save_with_baselines(out, _images(data, scan.catalog, listed=listed), config)
     if config.count is not None and pairs.pairs_per_epoch < config.count:
         typer.echo(f"fewer pairs than the {config.count} asked for", err=True)
     _print(pair_stats(pairs))
@@ -230,26 +228,15 @@ def _labelling(data: dict[str, Any]) -> Labelling:
     return validate(LabellingSection, section).data
 
 
-def _images(data: dict[str, Any], catalog: Catalog) -> Catalog:
-    """The images of the split, as pretraining chooses them."""
-    import numpy as np
+def _images(data: dict[str, Any], catalog: Catalog, *, listed: bool = False) -> Catalog:
+    """The images of the split, as pretraining chooses them. listed: a list of one's own says which pairs; of
+    all images, it is not to be divided by splits that are drawn."""
+    from sempairs.catalog.labelling import filtered, label
+    from sempairs.errors import unknown
 
-    from sempairs.catalog.labelling import label
-    from sempairs.errors import UserError, unknown
-
-    catalog = label(catalog, _labelling(data))
-    where = data.get("where") or {}
-    keep = np.ones(len(catalog), dtype=bool)
-    for column, allowed in where.items():
-        if not isinstance(allowed, list):
-            raise UserError(f"data.where.{column}", "must be a list of values", allowed)
-        if column not in catalog.table.column_names:
-            raise unknown("data.where", column, catalog.table.column_names)
-        keep &= np.array([value in allowed for value in catalog.column(column)], dtype=bool)
-    if not keep.any():
-        raise UserError("data.where", "must leave some images", where, "loosen the filter")
     split = str(data.get("split", "train"))
-    catalog = catalog.select(keep)
+    catalog = label(catalog, _labelling(data), draw=not (listed and split == "all"))
+    catalog = filtered(catalog, data.get("where") or {})
     if split == "all":
         return catalog
     found = catalog.column("split")

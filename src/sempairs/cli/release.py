@@ -226,15 +226,10 @@ def _today() -> str:
 
 
 def _images(source: str, seed: int) -> Catalog:
-    from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources import open_source, scan_and_tell
     from sempairs.catalog.splits import assign_splits
 
-    scan = open_source(source).scan(progress=True)
-    if scan.problems:
-        typer.echo(
-            f"{len(scan.problems)} images could not be read; `sempairs data scan` lists them", err=True
-        )
-    return assign_splits(scan.catalog, seed=seed)
+    return assign_splits(scan_and_tell(open_source(source), progress=True).catalog, seed=seed)
 
 
 def _files(given: list[str]) -> dict[str, str | Path]:

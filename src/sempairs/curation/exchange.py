@@ -20,9 +20,10 @@ from sempairs.curation.lineage import refuse_release, sets_of
 from sempairs.curation.store import ADJUDICATIONS, ADJUDICATOR, LOG, Event, EventLog, standing_verdicts
 from sempairs.curation.subject import Subject
 from sempairs.errors import UserError
-from sempairs.files import atomic_write, decode_text
+from sempairs.files import atomic_write
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import KINDS, VERDICT_SCHEMA, VERDICTS, write_verdicts
+from sempairs.texts import decode_text
 
 FORMS = (".parquet", ".csv", ".jsonl")
 _READ = (*FORMS, ".json", ".ndjson", ".tsv")

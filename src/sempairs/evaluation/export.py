@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sempairs.catalog.sources import open_source
+from sempairs.catalog.sources import open_source, scan_and_tell
 from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
 from sempairs.evaluation.features import SETTINGS, Precision, compute_features
@@ -34,7 +34,7 @@ def export_features(
     from sempairs import __version__
 
     target, source = open_target(encoder, seed=seed, prefix=prefix), open_source(data)
-    catalog = source.scan().catalog
+    catalog = scan_and_tell(source).catalog
     if split is not None:
         chosen = catalog.column("split") == split
         if not chosen.any():

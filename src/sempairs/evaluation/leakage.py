@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sempairs.catalog.images import UnreadableImage, pixel_hash
 from sempairs.catalog.sources import Source, open_source
+from sempairs.catalog.sources.base import unreadable
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 
@@ -60,13 +61,18 @@ def fill_pixel_hashes(source: Source, catalog: Catalog, rows: Int) -> Catalog:
     if not missing:
         return catalog
 
+    broken: list[tuple[str, object]] = []
+
     def hashed(row: int) -> str | None:
         try:
             return pixel_hash(source.open_image(uris[row]))
         except UnreadableImage as error:
-            raise UserError(uris[row], f"cannot be read ({error})", remedy="repair or remove it") from None
+            broken.append((uris[row], error))
+            return None
 
     column[missing] = list(in_threads(hashed, missing, worker_count(None)))
+    if broken:
+        raise unreadable(sorted(broken, key=lambda one: one[0]), source.spec)
     return catalog.with_column("pixel_hash", column)
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sempairs import __version__
-from sempairs.catalog.sources import Scan, Source, open_source
+from sempairs.catalog.sources import Scan, Source, open_source, scan_and_tell
 from sempairs.encoders import EncoderConfig
 from sempairs.errors import UserError
 from sempairs.evaluation import features as frozen
@@ -126,7 +126,7 @@ def _evaluate(
     ready: list[tuple[Source, Scan, list[Prepared]]] = []
     for spec in dict.fromkeys(task.source for task in tasks):
         source = open_source(spec)
-        scan = source.scan()
+        scan = scan_and_tell(source)
         own = [task for task in tasks if task.source == spec]
         ready.append((source, scan, prepare(target, source, scan, own, protocols, config)))
     if cache is not None:

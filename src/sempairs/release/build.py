@@ -47,6 +47,7 @@ from sempairs.release.writer import (
     checksums,
     counts,
     manifest_hash,
+    refuse_columns,
     write_images,
     write_text,
 )
@@ -118,7 +119,8 @@ def build_release(
     refuse_taken(out)
     sets = pair_sets(folder)
     catalog = sets["semantic"].catalog if images is None else _merged(sets["semantic"].catalog, images)
-    # Before any image is read: what is not known about licences is the first thing to mend.
+    # Before any image is read: columns and licences are the first things to mend.
+    refuse_columns(catalog, references_only=references_only)
     _check_licences(catalog, facts, references_only)
     texts = licence_texts(
         _licensed(catalog, facts, references_only),

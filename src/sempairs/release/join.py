@@ -13,7 +13,7 @@ from sempairs.catalog.sources.base import Problem, Source, open_source
 from sempairs.catalog.sources.reading import in_threads
 from sempairs.catalog.sources.release import ReleaseSource
 from sempairs.errors import UserError
-from sempairs.files import sha256_bytes
+from sempairs.files import sha256_bytes, writing_in
 from sempairs.progress import track
 from sempairs.release.build import SHARD_BYTES, Dataset, open_arms, refuse_taken, write_dataset
 from sempairs.release.facts import ReleaseFacts
@@ -80,7 +80,10 @@ def join_release(
     if found.problems:
         return found.problems
     if target.suffix == ".arrow":
-        found.catalog.save(target)
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with writing_in(target.absolute().parent):
+            refuse_taken(target)  # nobody has written it meanwhile
+            found.catalog.save(target)
         return ()
     dataset = read_dataset(root)
     files = ImageFiles(found.catalog, progress=progress)

@@ -29,7 +29,7 @@ from sempairs.catalog.sources.release import ABOUT, DATA, FORMAT_1, IMAGE
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, sha256_file, write_json
 from sempairs.progress import bar
-from sempairs.release.images import WORKERS, checked
+from sempairs.release.images import SIZE, WORKERS, checked
 
 CHECKSUMS = "checksums.sha256"
 CARD = "README.md"
@@ -73,6 +73,7 @@ def write_release(
     """
     if len(catalog) == 0:
         raise UserError("release", "must hold at least one image")
+    refuse_columns(catalog)
     ordered = catalog.in_order().with_column("source", [name] * len(catalog))
     about = {
         "format": FORMAT_1,
@@ -91,6 +92,17 @@ def write_release(
         write_text(folder / ATTRIBUTES, ATTRIBUTES_TEXT)
         write_text(folder / CHECKSUMS, checksums(folder))
     return about
+
+
+def refuse_columns(catalog: Catalog, *, references_only: bool = False) -> None:
+    """Raises: UserError for a column whose name a release needs for itself: no reader would take two."""
+    for name in catalog.extra:
+        # `image.bytes` is how Parquet calls a part of the column image.
+        if name == IMAGE or name.startswith(f"{IMAGE}.") or (references_only and name == SIZE):
+            rule = "is the name of a release's own column, and of a further one of the images"
+            raise UserError(
+                f"column {name!r}", rule, remedy="rename it in the source and build the pairs again"
+            )
 
 
 def manifest_hash(catalog: Catalog) -> str:

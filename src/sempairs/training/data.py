@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sempairs.catalog.labelling import label
-from sempairs.catalog.sources import Source, open_source
+from sempairs.catalog.labelling import filtered, label
+from sempairs.catalog.sources import Source, open_source, scan_and_tell
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
@@ -94,7 +94,7 @@ def load_data(recipe: PretrainRecipe, *, pixel_cache: Path | None = None) -> Tra
     Raises: UserError for a source, column or value that is not there, and for a split without images.
     """
     source = open_source(recipe.data.source)
-    scan = source.scan()
+    scan = scan_and_tell(source)
     catalog, n_train = select_rows(recipe, scan.catalog)
     plan = plan_pairs(catalog.select(np.arange(n_train)), recipe.pairs, draw_seed=recipe.seed)
     store = open_store(recipe.data, source, catalog, pixel_cache)
@@ -106,17 +106,7 @@ def load_data(recipe: PretrainRecipe, *, pixel_cache: Path | None = None) -> Tra
 def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]:
     """The training images, then the validation images; and how many of the former there are."""
     data = recipe.data
-    catalog = label(catalog, data)
-    keep = np.ones(len(catalog), dtype=bool)
-    for column, allowed in data.where.items():
-        if column not in catalog.names:
-            raise unknown("data.where", column, catalog.names)
-        codes, values = catalog.coded(column)
-        keep &= np.array([value in allowed for value in [*values, None]], dtype=bool)[codes]
-    if not keep.any():
-        raise UserError("data.where", "must leave some images", dict(data.where), "loosen the filter")
-    if not keep.all():
-        catalog = catalog.select(keep)
+    catalog = filtered(label(catalog, data), data.where)
     codes, splits = catalog.coded("split")
     if data.split not in splits:
         raise unknown("data.split", data.split, sorted(splits))

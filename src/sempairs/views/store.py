@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from sempairs.catalog.hashing import ArrayHash
-from sempairs.catalog.sources.base import Source, UnreadableImage
+from sempairs.catalog.sources.base import Source, UnreadableImage, unreadable
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.files import atomic_write
@@ -99,7 +99,7 @@ class PixelStore:
 
         channels: 3 lays transparent images on white, 4 keeps alpha, None keeps it if any image needs it.
         shown: with its progress. A store at `path` is replaced, whole or not at all.
-        Raises: UserError naming the first image that cannot be read, or why the file cannot be written.
+        Raises: UserError naming all images that cannot be read, or why the file cannot be written.
         """
         assert channels in (None, 3, 4)
         if size < 1 or len(catalog) == 0:
@@ -130,17 +130,12 @@ class PixelStore:
         shape, digest = (len(catalog), channels, size, size), rows_hash(catalog)
 
         def load(uri: str) -> Bytes:
-            try:
-                image = source.open_image(uri)
-            except UnreadableImage as error:
-                remedy = "repair or remove it, then scan again"
-                raise UserError(uri, f"cannot be read ({error})", remedy=remedy) from None
-            return image_bytes(image, size, channels, laid_on_white=laid_on_white)
+            return image_bytes(source.open_image(uri), size, channels, laid_on_white=laid_on_white)
 
         uris = catalog.column("uri")
         if path is None:
             pixels = np.empty(shape, dtype=np.uint8)
-            _fill(pixels, uris, load, workers, shown=shown)
+            _fill(pixels, uris, load, workers, source.spec, shown=shown)
             return cls(torch.from_numpy(pixels), digest)
         header = {"shape": shape, "rows_hash": digest}
         with atomic_write(path) as temporary:
@@ -152,7 +147,7 @@ class PixelStore:
             except OSError as error:
                 raise UserError(str(path), f"cannot be written ({error.strerror})") from None
             mapped = np.memmap(temporary, dtype=np.uint8, mode="r+", offset=_HEADER, shape=shape)
-            _fill(mapped, uris, load, workers, shown=shown)
+            _fill(mapped, uris, load, workers, source.spec, shown=shown)
             mapped.flush()
         return cls.open(path, catalog=catalog, size=size)
 
@@ -259,13 +254,21 @@ def _fill(
     uris: Iterable[str],
     load: Callable[[str], Bytes],
     workers: int | None,
+    spec: str,
     *,
     shown: bool,
 ) -> None:
-    """pixels[i] = load(uris[i]) on threads; ends at the first image that fails."""
+    """pixels[i] = load(uris[i]) on threads; shown: with its progress.
+
+    Raises: UserError, after all were tried, naming those of the source `spec` that cannot be read.
+    """
+    broken: list[tuple[str, object]] = []
 
     def work(item: tuple[int, str]) -> None:
-        pixels[item[0]] = load(item[1])
+        try:
+            pixels[item[0]] = load(item[1])
+        except UnreadableImage as error:
+            broken.append((item[1], error))
 
     items = list(enumerate(uris))
     with ThreadPoolExecutor(workers or min(32, os.cpu_count() or 1)) as pool:
@@ -276,3 +279,5 @@ def _fill(
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
+    if broken:
+        raise unreadable(sorted(broken, key=lambda one: one[0]), spec)

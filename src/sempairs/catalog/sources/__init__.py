@@ -8,6 +8,16 @@ from sempairs.catalog.sources.base import (
     Source,
     UnreadableImage,
     open_source,
+    scan_and_tell,
 )
 
-__all__ = ["SOURCES", "FileSource", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]
+__all__ = [
+    "SOURCES",
+    "FileSource",
+    "Problem",
+    "Scan",
+    "Source",
+    "UnreadableImage",
+    "open_source",
+    "scan_and_tell",
+]

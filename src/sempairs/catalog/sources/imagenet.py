@@ -15,7 +15,7 @@ from sempairs.catalog.sources.files import FilesSource, Found
 from sempairs.catalog.sources.folder import Walk, walk
 from sempairs.catalog.sources.reading import Member
 from sempairs.errors import UserError
-from sempairs.files import decode_text
+from sempairs.texts import decode_text
 
 KIND = "imagenet"
 _WNID = re.compile(r"n\d{8}")

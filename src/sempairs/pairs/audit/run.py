@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from sempairs import __version__
 from sempairs.catalog.table import Catalog
 from sempairs.embeddings import Embeddings
-from sempairs.files import atomic_write, write_json
+from sempairs.files import atomic_write, write_json, writing_in
 from sempairs.pairs.audit import duplicates
 from sempairs.pairs.audit.balance import Balance, Multiplicity, balance, multiplicity
 from sempairs.pairs.audit.doubt import THRESHOLD, Doubts, doubts
@@ -118,11 +118,13 @@ class Audit:
 
         place = Path(folder)
         page = render(self)
-        with atomic_write(place / "doubt.parquet") as temporary:
-            pq.write_table(self.doubt_table(), temporary, compression="zstd")
-        with atomic_write(place / "index.html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        write_json(place / "audit.json", self.as_json())
+        place.mkdir(parents=True, exist_ok=True)
+        with writing_in(place):
+            with atomic_write(place / "doubt.parquet") as temporary:
+                pq.write_table(self.doubt_table(), temporary, compression="zstd")
+            with atomic_write(place / "index.html") as temporary:
+                temporary.write_text(page, encoding="utf-8")
+            write_json(place / "audit.json", self.as_json())
 
 
 def audit(

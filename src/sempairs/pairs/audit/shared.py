@@ -48,11 +48,11 @@ class Shared:
 
 def open_against(spec: str, *, decode: bool) -> Catalog:
     """The images of a source, or of a saved catalogue file. Raises: UserError if it is neither."""
-    from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources import open_source, scan_and_tell
 
     if Path(spec).is_file() and Path(spec).suffix in (".arrow", ".parquet"):
         return Catalog.open(spec)
-    return open_source(spec).scan(progress=True, decode=decode).catalog
+    return scan_and_tell(open_source(spec), progress=True, decode=decode).catalog
 
 
 def shared(
