@@ -38,7 +38,7 @@ def _is_narrow(module: nn.Conv2d) -> bool:
     return steps and module.in_channels // module.groups < SOUND
 
 
-def _padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
+def _padding(module: nn.Conv2d) -> tuple[int, ...]:
     """Left, right, above, below. "valid" is the one word that torch accepts together with a stride."""
     if isinstance(module.padding, str):
         return 0, 0, 0, 0
@@ -50,8 +50,8 @@ def _leave_out(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     *,
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
     mode: Literal["zeros", "reflect", "replicate", "circular"],
 ) -> tuple[Any, ...]:
     x, *others = inputs
