@@ -25,8 +25,7 @@ def shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> io
 
 
 def broken(after: int, pause: float) -> Iterator[int]:
-    for i in range(after):
-        yield i
+    yield from range(after)
     sleep(pause)
     raise ValueError("broken")
 

@@ -1,4 +1,4 @@
-"""1 x 1 convolutions with strides and few channels: the same numbers, and nothing written where it must not be."""
+"""1 x 1 convolutions with strides and few channels: the same numbers, and no write out of bounds."""
 
 from __future__ import annotations
 

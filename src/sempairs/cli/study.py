@@ -39,7 +39,7 @@ def plan(
     from sempairs.study.recipe import load_study
     from sempairs.study.summary import plan_lines
 
-    made = make_plan(load_study(recipe, tuple(overrides or ())))
+    made = make_plan(load_study(recipe, tuple(overrides or ())), out)
     if out is not None:
         freeze(made, out)
     typer.echo("\n".join(plan_lines(made)))

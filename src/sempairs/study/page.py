@@ -342,12 +342,14 @@ def _all_numbers(gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]
 
 
 def _environment(study: Path, gathered: Gathered) -> list[tuple[str, str]]:
-    """Commit, versions and hardware of the first finished run; the certificate says if others differ."""
+    """Commit, versions, hardware and precision of the first finished run; the certificate says if others differ."""
     for cell in gathered.plan.cells:
         if cell.kind == "train" and gathered.outcomes[cell.id].state == "finished":
             record = cell_provenance(study, cell)
             sections = ("code", "hardware", "threads", "versions")
             parts: dict[str, Any] = {key: record[key] for key in sections if key in record}
+            scored = gathered.plan.study.evaluation.precision
+            parts["precision"] = {"training": record["speed"]["precision"], "scoring": scored}
             return [
                 (key.replace("_", " "), "–" if v is None else str(v)) for key, v in flatten(parts).items()
             ]

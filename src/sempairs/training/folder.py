@@ -82,6 +82,14 @@ def finished(out: Path) -> dict[str, Any] | None:
     return dict(read_json(out / FINISHED)) if (out / FINISHED).exists() else None
 
 
+def kept_precision(out: Path) -> str | None:
+    """The precision that the run in `out` began with; None where none has begun."""
+    if not (out / RESOLVED).exists():
+        return None
+    found = read_json(out / RESOLVED).get("speed", {}).get("precision")
+    return found if isinstance(found, str) and found != "auto" else None
+
+
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as dotted keys."""
     out: dict[str, Any] = {}

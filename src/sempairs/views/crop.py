@@ -85,7 +85,9 @@ def resized(images: Tensor, down: Triangles, across: Triangles) -> Tensor:
             pixels[:, :3] *= pixels[:, 3:] / 255.0
         widths, heights = across.part(rows).weights(), down.part(rows).weights().transpose(1, 2)
         if out < SMALL and images.device.type == "cpu":
-            for image, height, width, made in zip(pixels, heights, widths, planes[:, rows].unbind(1), strict=True):
+            for image, height, width, made in zip(
+                pixels, heights, widths, planes[:, rows].unbind(1), strict=True
+            ):
                 narrow = image.view(-1, size).clone() @ width.clone()
                 narrow = narrow.view(channels, size, out).transpose(0, 1).reshape(size, -1)
                 made.copy_((height.clone() @ narrow).view(out, channels, out).transpose(0, 1))

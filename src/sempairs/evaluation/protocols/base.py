@@ -57,7 +57,7 @@ class Context:
             return held
         values = frozen.compute_features(
             self.target, self.source, self.catalog.select(missing),
-            precision=self.config.precision, cache=self.cache, device=self.device,
+            precision=self.config.settled_precision, cache=self.cache, device=self.device,
         )  # fmt: skip
         found = Features(missing, values) if held is None else held.joined(missing, values)
         self.known["features"] = found
