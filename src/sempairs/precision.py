@@ -1,7 +1,8 @@
 """What `precision: auto` takes: bf16 where the device has instructions for it, else float32.
 
-Processors: AVX512-BF16 and AMX (x86), BF16 (Arm), as the operating system lists them and as far as oneDNN, which
-computes the products, is let use them (`ONEDNN_MAX_CPU_ISA`). Elsewhere bf16 is emulated, slower than float32.
+Processors: AVX512-BF16 and AMX (x86), BF16 (Arm), as the operating system lists them and as far as oneDNN,
+which computes the products, is let use them (`ONEDNN_MAX_CPU_ISA`). Elsewhere bf16 is emulated, slower than
+float32.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def auto_precision(device: str) -> Precision:
 
 
 def emulation_note(device: str) -> str | None:
-    """One line where bf16 was asked for and `device` has no instructions for it, with what that costs, measured."""
+    """What to say where bf16 is asked for and `device` only emulates it: the cost, measured now. Else None."""
     if native_bf16(device):
         return None
     whose = "processor" if device == "cpu" else "GPU"
@@ -66,7 +67,7 @@ def emulation_note(device: str) -> str | None:
 
 
 def _seconds(device: str, *, half: bool) -> float:
-    """Of a 3 x 3 convolution of 64 channels, 32 images of 16 x 16, forward and backward: the fastest of three."""
+    """Of a 3 x 3 convolution of 64 channels, 32 images of 16 x 16, forward and backward: the fastest of 4."""
     import torch
     from torch import nn
 
@@ -74,7 +75,7 @@ def _seconds(device: str, *, half: bool) -> float:
     x = torch.randn(32, 64, 16, 16, generator=generator).to(device, memory_format=torch.channels_last)
     weight = nn.Parameter(torch.randn(64, 64, 3, 3, generator=generator).to(device))
     best = float("inf")
-    for _ in range(4):  # the first one also chooses kernels
+    for _ in range(4):
         began = perf_counter()
         with torch.enable_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=half):
             loss = nn.functional.conv2d(x.requires_grad_(), weight, padding=1).float().sum()

@@ -31,7 +31,7 @@ def bar(*, total: int | None, what: str, unit: str = "it", initial: int = 0) -> 
 
 
 def withdraw() -> None:
-    """Ends what is still shown, of work that an error or Ctrl-C stopped, so that its message has its own line."""
+    """Ends the bars of work that an error or Ctrl-C stopped, so that its message has its own line."""
     for made in list(_shown):
         if made.disable:  # closed
             continue

@@ -1,10 +1,11 @@
 """1 x 1 convolutions that step over pixels and read few channels, computed without oneDNN's kernel for them.
 
 On processors with AVX2 alone (seen with torch 2.15, float32, channels_last) oneDNN's backward pass of such a
-layer writes a whole vector of 8 channels for every pixel. With fewer than 8 input channels the last write lies
-behind the end of its memory, and the process aborts later and elsewhere, or goes on with damaged numbers. A 1 x 1
-kernel never sees the pixels it steps over, so they are left out first, and a layer of stride 1 does the rest:
-the same numbers, by a kernel that is sound. This holds on every machine, so that all compute the same.
+layer writes a whole vector of 8 channels for every pixel. With fewer than 8 input channels the last write
+lies behind the end of its memory, and the process aborts later and elsewhere, or goes on with damaged
+numbers. A 1 x 1 kernel never sees the pixels it steps over, so they are left out first, and a layer of
+stride 1 does the rest: the same numbers, by a kernel that is sound. It is done on every machine, so that all
+compute the same.
 """
 
 from __future__ import annotations

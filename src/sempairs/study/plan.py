@@ -57,7 +57,7 @@ class Plan(Config):
     cells: tuple[Cell, ...]
     # contrast -> method -> field -> [treatment's value, control's value]
     differences: dict[str, dict[str, dict[str, tuple[Any, Any]]]]
-    # What `precision: auto` took when the plan was made, in every cell and in scoring; it goes on so anywhere.
+    # What `precision: auto` took when the plan was made, in every cell and in scoring, and takes anywhere.
     auto_precision: Precision | None = None
 
     def cell(self, identity: str) -> Cell:
@@ -100,7 +100,7 @@ def cell_id(method: str, arm: str, seed: int) -> str:
 def make_plan(study: StudyRecipe, out: Path | None = None) -> Plan:
     """Resolves every cell and checks every contrast.
 
-    out: a study folder, whose plan, if there is one, says what `precision: auto` takes; else this machine does.
+    out: a study folder; its plan, if there is one, says what `precision: auto` takes, else this machine does.
     Raises: UserError for a cell whose recipe does not hold, an unknown task, or a contrast that differs in an
     undeclared field (named), in nothing at all, or declares a field that does not exist.
     """

@@ -47,6 +47,8 @@ def refuse_other_recipe(out: Path, recipe: PretrainRecipe) -> None:
     """Raises: UserError naming the fields in which `recipe` differs from the one the run was started with."""
     started = flat(load_config(PretrainRecipe, out / RECIPE).model_dump(mode="json"))
     asked = flat(recipe.model_dump(mode="json"))
+    if recipe.speed.precision == "auto":  # takes whatever the run began with
+        started["speed.precision"] = "auto"
     differing = sorted(k for k in started.keys() | asked.keys() if started.get(k) != asked.get(k))
     if differing:
         shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])

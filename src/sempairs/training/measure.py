@@ -19,9 +19,9 @@ PAIRS, SIDE = 64, 32
 
 
 def pairs_per_second(seconds: float) -> float:
-    """Of SimCLR with tiny-resnet at 32 pixels, batches of 64, in the precision `auto` takes, without making views.
+    """Of SimCLR with tiny-resnet at 32 pixels, batches of 64, in the precision `auto` takes.
 
-    seconds: how long to measure, after two steps that are not counted.
+    seconds: how long to measure, after two steps that are not counted. Making views is left out.
     """
     recipe = validate(
         PretrainRecipe,

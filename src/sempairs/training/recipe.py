@@ -83,8 +83,8 @@ class SpeedConfig(Config):
     """How the arithmetic is done. Each of these may change results in the last digits; all are recorded."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    # auto: bf16-mixed where the device has instructions for it, else 32-true (`sempairs.precision`). 64-true is
-    # slow: for comparing what should be equal, such as one process and several.
+    # auto: bf16-mixed where the device has instructions for it, else 32-true (`sempairs.precision`).
+    # 64-true is slow: for comparing what should be equal, such as one process and several.
     precision: Literal["auto", "32-true", "bf16-mixed", "64-true"] = "auto"
     channels_last: bool = True
     # torch.compile, for every network of the method while it trains; the first step waits for it.
@@ -94,7 +94,7 @@ class SpeedConfig(Config):
     threads: Annotated[int, Field(ge=1)] | None = None  # torch's own choice where null
 
     def settled(self, kept: str | None = None) -> SpeedConfig:
-        """With the precision that `auto` takes: `kept`, of a run that has begun, else what suits the device."""
+        """With the precision `auto` takes: `kept`, of a run that has begun, else what suits the device."""
         if self.precision != "auto":
             return self
         taken = kept or MIXED[auto_precision(self.device)]

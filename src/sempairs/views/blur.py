@@ -1,4 +1,4 @@
-"""Gaussian blur of a batch, each image by its own width, as two matrix products; small ones as sums of shifts.
+"""Gaussian blur of a batch, each image by its own width: two matrix products, of small ones sums of shifts.
 
 The reference is torchvision's `gaussian_blur` (reflected borders, kernel cut off and normalised to sum 1).
 Tolerance on the same parameters: 1e-6 (tested).

@@ -5,9 +5,9 @@ pixel is a mean of the input pixels of the box under a triangle of half-width ma
 mean is linear and separable, so one image is `V @ X @ H`, with V and H built from its box; a flip is an H
 whose columns run backwards. Tolerance on the same boxes: 5e-7 on pixels in [0, 1] (tested).
 
-For matrices of up to 11 columns MKL chooses its kernel by how many products are asked for at once and by where
-in memory they lie, and the last bit of a view changed with its batch (AMD Zen 4 and 5, sides of 5 to 11). So the
-products of views below `SMALL` pixels are made one image at a time, from memory that begins where torch begins it.
+For matrices of up to 11 columns MKL chooses its kernel by how many products are asked for at once and by
+where in memory they lie, and the last bit of a view changed with its batch (AMD Zen 4 and 5, sides of 5 to
+11). So the products of views below `SMALL` pixels are made one image at a time, from memory of their own.
 """
 
 from __future__ import annotations
