@@ -53,7 +53,7 @@ def auto_precision(device: str) -> Precision:
 
 
 def emulation_note(device: str) -> str | None:
-    """What to say where bf16 is asked for and `device` only emulates it: the cost, measured now. Else None."""
+    """What to say where bf16 is asked for and `device` emulates it: the cost, measured now. Else None."""
     if native_bf16(device):
         return None
     whose = "processor" if device == "cpu" else "GPU"

@@ -44,6 +44,9 @@ class Context:
     cache: Path | None = None
     known: dict[Hashable, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.config.settled(self.device))
+
     def features(self, rows: Int) -> Features:
         """Frozen features that hold at least these rows of the catalogue; each image is embedded once.
 
