@@ -24,7 +24,7 @@ from sempairs.evaluation.target import open_target
 
 Emoji = tuple[str, Catalog]
 QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 8]})
-SHORT = EvaluationConfig(lambdas=(0.1, 10.0), repeats=1)
+SHORT = EvaluationConfig(lambdas=(0.1, 10.0), repeats=1, precision="float32")
 EMOJI_TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval")
 
 
