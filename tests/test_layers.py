@@ -21,6 +21,7 @@ LEAVES = (
     "keyed",
     "config",
     "progress",
+    "precision",
     "embeddings",
     "metrics",
     "recipes",

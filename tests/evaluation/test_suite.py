@@ -23,8 +23,8 @@ from sempairs.evaluation.export import export_features
 from sempairs.evaluation.target import open_target
 
 Emoji = tuple[str, Catalog]
-QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [4, 4, 8, 8]})
-SHORT = EvaluationConfig(lambdas=(0.1, 10.0), repeats=1)
+QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 8]})
+SHORT = EvaluationConfig(lambdas=(0.1, 10.0), repeats=1, precision="float32")
 EMOJI_TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval")
 
 

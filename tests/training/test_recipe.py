@@ -50,7 +50,10 @@ def test_there_are_recipes() -> None:
         ({"checkpoint__every": "0 steps"}, "every must be longer than 0"),
         ({"seed": -1}, "seed must be greater than or equal to 0"),
         ({"clip": 0}, "clip must be greater than 0"),
-        ({"speed__precision": "16-mixed"}, r"speed\.precision must be '32-true', 'bf16-mixed' or '64-true'"),
+        (
+            {"speed__precision": "16-mixed"},
+            r"speed\.precision must be 'auto', '32-true', 'bf16-mixed' or '64-true'",
+        ),
         ({"method": {"name": "simcrl"}}, "did you mean 'simclr'"),
         ({"method": {"name": "simclr", "queue": 8}}, r"method\.queue is not a known key; known keys: .*temp"),
         ({"method": "simclr"}, "method must be a section of keys, got 'simclr'"),

@@ -29,6 +29,7 @@ from sempairs.cli import (
     verdicts,
 )
 from sempairs.errors import UserError
+from sempairs.progress import withdraw
 
 # Typer carries its own copy of Click or depends on it, by version; its base class of errors is reached so.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -163,5 +164,6 @@ def _say(line: str, status: int, debug: bool) -> int:
 
         if not first_to_tell():
             return status
+    withdraw()
     print(f"error: {' '.join(line.split())}", file=sys.stderr)
     return status

@@ -51,7 +51,7 @@ def plan(
     from sempairs.study.recipe import load_study
     from sempairs.study.summary import plan_lines
 
-    made = make_plan(load_study(recipe, tuple(overrides or ()), seeds=seeds))
+    made = make_plan(load_study(recipe, tuple(overrides or ()), seeds=seeds), out)
     if out is not None:
         freeze(made, out)
     typer.echo("\n".join(plan_lines(made)))

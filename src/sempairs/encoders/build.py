@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sempairs.encoders.config import SMALL_STEMS, EncoderConfig, Stem
+from sempairs.encoders.narrow_strides import avoid_narrow_strides
 from sempairs.encoders.small_maps import use_matrix_products
 from sempairs.encoders.weights import load_weights, read_weights
 from sempairs.errors import UserError, unknown
@@ -81,6 +82,7 @@ def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     width = int(declared or getattr(model, "num_features", 0))
     if config.weights is not None:
         load_weights(model, read_weights(Path(config.weights)), where=config.weights)
+    avoid_narrow_strides(model)
     use_matrix_products(model)
     return Encoder(model, config, width)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sempairs.encoders.build import Encoder
+from sempairs.precision import Precision
 from sempairs.progress import track
 
 #: Images at once at most, and bytes that the largest maps of a forward pass may take together.
@@ -45,7 +45,7 @@ def embed(
     encoder: Encoder,
     batches: Iterable[Tensor],
     *,
-    precision: Literal["float32", "bf16"] = "float32",
+    precision: Precision = "float32",
     channels_last: bool = True,
     progress: bool = False,
     total: int | None = None,

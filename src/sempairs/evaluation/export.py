@@ -7,8 +7,9 @@ from pathlib import Path
 from sempairs.catalog.sources import open_source, scan_and_tell
 from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
-from sempairs.evaluation.features import SETTINGS, Precision, compute_features
+from sempairs.evaluation.features import SETTINGS, compute_features
 from sempairs.evaluation.target import open_target
+from sempairs.precision import Precision
 
 
 def export_features(

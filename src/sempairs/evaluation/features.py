@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ from sempairs.encoders.features import batch_that_fits
 from sempairs.errors import UserError
 from sempairs.evaluation.target import Target
 from sempairs.files import atomic_write, stable_hash
+from sempairs.precision import Precision
 from sempairs.views.config import ViewsConfig
 from sempairs.views.maker import ViewMaker
 from sempairs.views.store import PixelStore, rows_hash
 
-Precision = Literal["float32", "bf16"]
 SETTINGS = {
     "picture": "central square, triangle filter, on white",
     "features": "encoder output",

@@ -9,6 +9,7 @@ that pretraining has seen: allowed, and said), device, commit, and what the prot
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from sempairs.evaluation.scores import Score
 from sempairs.evaluation.target import Target, open_target, random_target
 from sempairs.evaluation.tasks import TASKS, Classification, MultiLabel, Problem, Task
 from sempairs.files import stable_hash
+from sempairs.precision import emulation_note
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
 
 DEFAULT_TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval", "digits")
@@ -119,6 +121,10 @@ def _evaluate(
     from sempairs.training.provenance import code_state
 
     place = chosen_device(device)
+    emulated = emulation_note(place) if config.precision == "bf16" else None
+    if emulated:
+        print(emulated, file=sys.stderr)
+    config = config.settled(place)
     if out is not None and Path(out).exists():
         read_results(out)  # never adds to a file that is something else
     results: list[Result] = []
@@ -243,7 +249,7 @@ def _result(
     settings: dict[str, Any] = {
         "task": dict(one.task.rule),
         "protocol": {"name": protocol.name, "metric": score.metric, **protocol.settings(config)},
-        "features": {**frozen.SETTINGS, "precision": config.precision},
+        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
         "input": target.spec.input,
     }
     if isinstance(one.problem, Classification | MultiLabel):

@@ -349,12 +349,15 @@ def _all_numbers(gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]
 
 
 def _environment(study: Path, gathered: Gathered) -> list[tuple[str, str]]:
-    """Commit, versions and hardware of the first finished run; the certificate says if others differ."""
+    """Commit, versions, hardware, precision of the first finished run; the certificate tells others."""
     for cell in gathered.plan.cells:
         if cell.kind == "train" and gathered.outcomes[cell.id].state == "finished":
             record = cell_provenance(study, cell)
             sections = ("code", "hardware", "threads", "versions")
             parts: dict[str, Any] = {key: record[key] for key in sections if key in record}
+            scored = gathered.plan.study.evaluation.precision
+            trained = record.get("speed", {}).get("precision")
+            parts["precision"] = {"training": trained, "scoring": scored}
             return [
                 (key.replace("_", " "), "–" if v is None else str(v)) for key, v in flatten(parts).items()
             ]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sempairs.config import Config, save_config, validate
 from sempairs.errors import UserError, unknown
 from sempairs.files import read_json, stable_hash, write_json
+from sempairs.precision import Precision, auto_precision
 from sempairs.study.certificate import MEASURED, compare_records, declared, flatten, shown
 from sempairs.study.recipe import Contrast, StudyRecipe
 
@@ -56,6 +57,8 @@ class Plan(Config):
     cells: tuple[Cell, ...]
     # contrast -> method -> field -> [treatment's value, control's value]
     differences: dict[str, dict[str, dict[str, tuple[Any, Any]]]]
+    # What `precision: auto` took when the plan was made, in every cell and in scoring, and takes anywhere.
+    auto_precision: Precision | None = None
 
     def cell(self, identity: str) -> Cell:
         """The cell of that id. Raises: UserError listing the cells."""
@@ -94,12 +97,17 @@ def cell_id(method: str, arm: str, seed: int) -> str:
     return f"{method}_{arm}_seed{seed}"
 
 
-def make_plan(study: StudyRecipe) -> Plan:
+def make_plan(study: StudyRecipe, out: Path | None = None) -> Plan:
     """Resolves every cell and checks every contrast.
 
+    out: a study folder; its plan, if there is one, says what `precision: auto` takes, else this machine does.
     Raises: UserError for a cell whose recipe does not hold, an unknown task, or a contrast that differs in an
     undeclared field (named), in nothing at all, or declares a field that does not exist.
     """
+    auto = (load_plan(out).auto_precision if out and (out / PLAN_FILE).exists() else None) or auto_precision(
+        "auto"
+    )
+    study = _settled(study, auto)
     cells: list[Cell] = []
     for seed in study.seeds:
         for method in study.methods:
@@ -110,7 +118,39 @@ def make_plan(study: StudyRecipe) -> Plan:
     first, *others = _references(study, cells)
     # A short cell first: a fault in scoring shows within seconds, and what scoring caches is there for all.
     cells = [first, *cells, *others]
-    return Plan(study=study, tasks=_tasks(study), cells=tuple(cells), differences=differences)
+    return Plan(
+        study=study, tasks=_tasks(study), cells=tuple(cells), differences=differences, auto_precision=auto
+    )
+
+
+def _settled(study: StudyRecipe, auto: Precision) -> StudyRecipe:
+    """With one precision wherever `auto` stands or nothing is said: in all cells, and in scoring."""
+    from sempairs.training.recipe import MIXED
+
+    def named(changes: Mapping[str, Any]) -> dict[str, Any]:
+        out = dict(changes)
+        if out.get("speed.precision") == "auto":
+            out["speed.precision"] = MIXED[auto]
+        section = out.get("speed")  # a whole section leaves nothing of the base's
+        if isinstance(section, Mapping) and section.get("precision", "auto") == "auto":
+            out["speed"] = _set(section, "precision", MIXED[auto])
+        return out
+
+    base = dict(study.base)
+    speed = base.get("speed") or {}
+    if isinstance(speed, Mapping) and speed.get("precision", "auto") == "auto":
+        base = _set(base, "speed.precision", MIXED[auto])
+    evaluation = study.evaluation
+    if evaluation.precision == "auto":
+        evaluation = evaluation.model_copy(update={"precision": auto})
+    return study.model_copy(
+        update={
+            "base": base,
+            "methods": {name: named(changes) for name, changes in study.methods.items()},
+            "arms": {name: named(changes) for name, changes in study.arms.items()},
+            "evaluation": evaluation,
+        }
+    )
 
 
 def resolve(study: StudyRecipe, method: str, arm: str, seed: int) -> dict[str, Any]:

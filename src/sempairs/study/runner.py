@@ -51,7 +51,7 @@ def run_study(study: StudyRecipe, out: Path, *, jobs: int | None = None) -> Gath
     Raises: UserError for a recipe that does not hold, a folder in use or bound to another plan, data that
     cannot be read; KeyboardInterrupt after ending the children.
     """
-    plan = make_plan(study)
+    plan = make_plan(study, out)
     check_out(plan, out)
     with folder_lock(out):
         freeze(plan, out)

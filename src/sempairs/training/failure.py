@@ -135,7 +135,8 @@ def _read(where: Path, overrides: Sequence[str]) -> tuple[Checkpoint, PretrainRe
     if recipe != started.model_copy(update={"speed": recipe.speed, "micro_batch": recipe.micro_batch}):
         rule = "may change speed and micro_batch only, for a replay"
         raise UserError("--set", rule, list(overrides))
-    return kept, recipe
+    speed = recipe.speed.settled(folder.kept_precision(out))
+    return kept, recipe.model_copy(update={"speed": speed})
 
 
 @dataclass

@@ -47,6 +47,8 @@ def refuse_other_recipe(out: Path, recipe: PretrainRecipe) -> None:
     """Raises: UserError naming the fields in which `recipe` differs from the one the run was started with."""
     started = flat(load_config(PretrainRecipe, out / RECIPE).model_dump(mode="json"))
     asked = flat(recipe.model_dump(mode="json"))
+    if recipe.speed.precision == "auto":  # takes whatever the run began with
+        started["speed.precision"] = "auto"
     differing = sorted(k for k in started.keys() | asked.keys() if started.get(k) != asked.get(k))
     if differing:
         shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])
@@ -80,6 +82,14 @@ def has_state(out: Path) -> bool:
 def finished(out: Path) -> dict[str, Any] | None:
     """What a completed run wrote last; None if the run is not complete."""
     return dict(read_json(out / FINISHED)) if (out / FINISHED).exists() else None
+
+
+def kept_precision(out: Path) -> str | None:
+    """The precision that the run in `out` began with; None where none has begun."""
+    if not (out / RESOLVED).exists():
+        return None
+    found = read_json(out / RESOLVED).get("speed", {}).get("precision")
+    return found if isinstance(found, str) and found != "auto" else None
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

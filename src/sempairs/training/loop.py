@@ -45,7 +45,7 @@ def make_fabric(speed: SpeedConfig) -> Any:
 
     Raises: UserError for a device that is not there, and for processes that nothing known has started.
     """
-    launch = processes.launch()
+    launch, precision = processes.launch(), speed.settled().precision
     cuda = torch.cuda.is_available()
     if speed.device == "cuda" and not cuda:
         raise UserError("speed.device", "must be a device of this machine", "cuda", "use cpu or auto")
@@ -55,7 +55,7 @@ def make_fabric(speed: SpeedConfig) -> Any:
     if launch.rank > 0:
         os.environ["SEMPAIRS_QUIET"] = "1"  # one progress bar is enough
     if launch.processes == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=speed.precision)
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)
     if accelerator == "cuda" and torch.cuda.device_count() < launch.per_node:
         rule = f"needs a GPU for each of the {launch.per_node} processes of a machine"
         raise UserError("speed.device", rule, torch.cuda.device_count(), "start fewer, or use cpu")
@@ -67,7 +67,7 @@ def make_fabric(speed: SpeedConfig) -> Any:
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     fabric = Fabric(
         accelerator=accelerator, devices=launch.per_node, num_nodes=launch.nodes, strategy=strategy,
-        precision=speed.precision,
+        precision=precision,
     )  # fmt: skip
     fabric.launch()
     return fabric

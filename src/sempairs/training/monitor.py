@@ -125,7 +125,7 @@ class Monitor:
         features = embed(
             encoder,
             pieces,
-            precision="bf16" if self.speed.precision == "bf16-mixed" else "float32",
+            precision="bf16" if self.speed.settled().precision == "bf16-mixed" else "float32",
             channels_last=self.speed.channels_last,
         )
         if not np.isfinite(features).all():

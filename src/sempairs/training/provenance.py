@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sempairs.files import atomic_write, sha256_bytes
+from sempairs.precision import instruction_sets
 from sempairs.training import processes
 from sempairs.training.crops import crops_per_pair
 from sempairs.training.data import TrainingData
@@ -32,6 +33,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "hardware": {
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu(),
+            "instructions": list(instruction_sets()),
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },

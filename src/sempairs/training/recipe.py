@@ -11,6 +11,7 @@ from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
 from sempairs.pairs.config import AnyPairsConfig
+from sempairs.precision import auto_precision
 from sempairs.training.samplers import AnySampler, Shuffled
 from sempairs.views.config import ViewsConfig
 
@@ -75,18 +76,30 @@ class ScheduleConfig(Config):
     final: Fraction = 0.0
 
 
+#: The names that training has for what `sempairs.precision` chooses between.
+MIXED = {"bf16": "bf16-mixed", "float32": "32-true"}
+
+
 class SpeedConfig(Config):
     """How the arithmetic is done. Each of these may change results in the last digits; all are recorded."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # auto: bf16-mixed where the device has instructions for it, else 32-true (`sempairs.precision`).
     # 64-true is slow: for comparing what should be equal, such as one process and several.
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = "bf16-mixed"
+    precision: Literal["auto", "32-true", "bf16-mixed", "64-true"] = "auto"
     channels_last: bool = True
     # torch.compile, for every network of the method while it trains; the first step waits for it.
     compile: bool = False
     # Updates of all weights in few operations instead of one at a time.
     fused: bool = True
     threads: Annotated[int, Field(ge=1)] | None = None  # torch's own choice where null
+
+    def settled(self, kept: str | None = None) -> SpeedConfig:
+        """With the precision `auto` takes: `kept`, of a run that has begun, else what suits the device."""
+        if self.precision != "auto":
+            return self
+        taken = kept or MIXED[auto_precision(self.device)]
+        return self.model_copy(update={"precision": taken})
 
 
 class MonitorConfig(Config):

@@ -25,6 +25,7 @@ from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
 from sempairs.errors import UserError
 from sempairs.files import folder_lock, read_json, write_json
 from sempairs.methods import build_method
+from sempairs.precision import emulation_note
 from sempairs.progress import bar
 from sempairs.training import folder, processes, provenance
 from sempairs.training.cached import micro_batch_note
@@ -99,10 +100,13 @@ def pretrain(
         if done is not None:
             return _summary(target, done, already_finished=True)
     folder.refuse_if_used(target, resume=resume)
+    # A run that goes on elsewhere keeps the precision it began with; a new one has nothing to keep.
+    kept = folder.kept_precision(target) if resume and folder.has_state(target) else None
+    asked, recipe = recipe, recipe.model_copy(update={"speed": recipe.speed.settled(kept)})
     fabric = make_fabric(recipe.speed)
     with _threads(recipe.speed.threads), ExitStack() as held:
         # Everything that can be wrong with the recipe shows here, before the folder is touched.
-        run = _Run(recipe, target, pixel_cache, fabric)
+        run = _Run(recipe, asked, target, pixel_cache, fabric)
 
         def hold() -> None:
             held.enter_context(folder_lock(target))
@@ -114,10 +118,12 @@ def pretrain(
 
 
 class _Run:
-    """One session of a run."""
+    """One session of a run. asked: the recipe before `auto` was settled, as the folder keeps it."""
 
-    def __init__(self, recipe: PretrainRecipe, out: Path, pixel_cache: Path | None, fabric: Any) -> None:
-        self.recipe, self.out = recipe, out
+    def __init__(
+        self, recipe: PretrainRecipe, asked: PretrainRecipe, out: Path, pixel_cache: Path | None, fabric: Any
+    ) -> None:
+        self.recipe, self.asked, self.out = recipe, asked, out
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
         self.per_epoch = recipe.sampler.steps(self.data.plan.meaning, recipe.batch_size)
@@ -157,7 +163,7 @@ class _Run:
             "images_hash": rows_hash(self.data.catalog),  # pairs are known by ids: not by what the files hold
             "initial_weights": self.initial["method"],
         }
-        processes.refuse_unless_same(self.identity)
+        processes.refuse_unless_same({**self.identity, "precision": recipe.speed.precision})
         self.progress = Progress()
         self.trackers: Trackers | None = None  # of the first process
         self.warned = False  # of the projections, once a session
@@ -216,7 +222,7 @@ class _Run:
         session = {"started": time(), "from_step": start or 0, "host": platform.node(), "pid": os.getpid()}
         kept = self.out / folder.ENVIRONMENT
         sessions = read_json(kept)["sessions"] if start is not None and kept.exists() else []
-        save_config(self.recipe, self.out / folder.RECIPE)
+        save_config(self.asked, self.out / folder.RECIPE)
         write_json(self.out / folder.RESOLVED, provenance.merged(recipe, self.facts))
         write_json(kept, {**machine, "sessions": [*sessions, session | machine]})
         record = provenance.merged(recipe, self.facts)
@@ -234,6 +240,10 @@ class _Run:
         shown, pairs = self.per_epoch * self.recipe.batch_size, self.data.plan.n
         if pairs - shown >= self.recipe.batch_size:
             say(f"sampler: an epoch shows {shown:,} of the {pairs:,} pairs, other ones each time")
+        half = self.recipe.speed.precision == "bf16-mixed"
+        emulated = emulation_note(self.trainer.fabric.device.type) if half else None
+        if emulated:
+            say(emulated)
         # Micro-batches of one number, of all processes, are normalised together.
         micro, batch = self.recipe.micro_batch, self.recipe.batch_size
         statistics = micro_batch_note(self.trainer.method, micro and micro * processes.count(), batch)

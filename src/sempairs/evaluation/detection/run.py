@@ -32,6 +32,7 @@ from sempairs.evaluation.records import Result, read_results
 from sempairs.evaluation.target import Target, open_target
 from sempairs.files import atomic_write, folder_lock, stable_hash, write_json
 from sempairs.metrics import Detections
+from sempairs.precision import auto_precision, emulation_note
 from sempairs.progress import bar
 from sempairs.training import folder
 from sempairs.training.checkpoint import clear_partial, disk_full_is_told, find_checkpoint, save_checkpoint
@@ -62,6 +63,7 @@ def detect(
     after saving.
     """
     target = Path(out)
+    recipe, asked = _settled(recipe, target, device, resume=resume), recipe.settings.precision
     if (target / folder.RECIPE).exists() and resume and folder.has_state(target):
         _refuse_other_recipe(target, recipe)
         if folder.finished(target) is not None:
@@ -69,12 +71,26 @@ def detect(
     folder.refuse_if_used(target, resume=resume)
     scoring.need_coco_eval()
     with processes(device, recipe.settings) as where:
+        emulated = emulation_note(where.device.type) if asked == "bf16" and where.first else None
+        if emulated:
+            say(emulated)
         run = _Run(recipe, target, where)
         if not where.first:
             return run.execute()
         with folder_lock(target), disk_full_is_told(target):
             folder.refuse_if_used(target, resume=resume)
             return run.execute()
+
+
+def _settled(recipe: DetectRecipe, out: Path, device: str, *, resume: bool) -> DetectRecipe:
+    """With the precision that `auto` takes: that of a run that goes on, else what suits the device."""
+    if recipe.settings.precision != "auto":
+        return recipe
+    if resume and (out / folder.RECIPE).exists() and folder.has_state(out):
+        taken = load_config(DetectRecipe, out / folder.RECIPE).settings.precision
+    else:
+        taken = auto_precision(device if device == "cpu" else "auto")
+    return recipe.model_copy(update={"settings": recipe.settings.model_copy(update={"precision": taken})})
 
 
 class _Run:
