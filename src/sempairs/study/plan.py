@@ -13,10 +13,11 @@ from typing import Any, Literal
 from sempairs.config import Config, save_config, validate
 from sempairs.errors import UserError, unknown
 from sempairs.files import read_json, stable_hash, write_json
+from sempairs.study import ledger
 from sempairs.study.certificate import MEASURED, compare_records, declared, flatten, shown
 from sempairs.study.recipe import Contrast, StudyRecipe
 
-PLAN_FILE = "plan.json"
+PLAN_FILE, RECIPE_FILE = "plan.json", "recipe.yaml"
 # How many cells run side by side changes nothing a cell computes, so it may change between runs of one plan.
 FREE_FIELDS = ("jobs",)
 
@@ -142,12 +143,18 @@ def check_out(plan: Plan, out: Path) -> None:
 
 
 def freeze(plan: Plan, out: Path) -> None:
-    """Writes the plan into `out`, or finds it there unchanged. Raises: UserError as `check_out`."""
+    """Writes the plan into `out` and begins the ledger with it, or finds it there unchanged.
+
+    Raises: UserError as `check_out`.
+    """
     check_out(plan, out)
     if not (out / PLAN_FILE).exists():
         out.mkdir(parents=True, exist_ok=True)
-        save_config(plan.study, out / "recipe.yaml")
+        save_config(plan.study, out / RECIPE_FILE)
         write_json(out / PLAN_FILE, plan.model_dump(mode="json"))
+    # A folder in which cells have run without a ledger gets none afterwards.
+    if not (out / ledger.LEDGER).exists() and not (out / "runs").exists():
+        ledger.append(out, "planned", {"plan": fingerprint(out)})
 
 
 def load_plan(folder: Path) -> Plan:
@@ -157,6 +164,13 @@ def load_plan(folder: Path) -> Plan:
         remedy = "give the folder that `sempairs study run` wrote"
         raise UserError("study folder", f"has no {PLAN_FILE}", str(folder), remedy)
     return validate(Plan, read_json(path), where=str(path))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the plan in a study folder, as it is written, but for what may change while it runs."""
+    data = read_json(folder / PLAN_FILE)
+    study = {name: value for name, value in data["study"].items() if name not in FREE_FIELDS}
+    return stable_hash({**data, "study": study})
 
 
 def _cell(identity: str, kind: Any, method: str, arm: str, seed: int, recipe: dict[str, Any]) -> Cell:

@@ -29,7 +29,7 @@ from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
 from sempairs.training.recipe import DataConfig, PretrainRecipe
 from sempairs.views.maker import ViewMaker
 from sempairs.views.photos import FileStore
-from sempairs.views.store import ImageStore, PixelStore, rows_hash
+from sempairs.views.store import ImageStore, PixelStore, store_key
 
 Rows = NDArray[np.int64]
 
@@ -60,6 +60,11 @@ class TrainingData:
     def pixels(self) -> str:
         """Where the pixels are kept, as `data.store` names it: memory or files."""
         return "memory" if isinstance(self.store, PixelStore) else "files"
+
+    @property
+    def pixels_sha256(self) -> str | None:
+        """Of the pixels that crops are cut from; None where they are decoded from the files at every use."""
+        return self.store.content_hash() if isinstance(self.store, PixelStore) else None
 
     @property
     def train_rows(self) -> Rows:
@@ -166,7 +171,7 @@ def open_store(data: DataConfig, source: Source, catalog: Catalog, cache: Path |
         return FileStore(source, catalog, size)
     if cache is None:
         return PixelStore.build(source, catalog, size)
-    path = cache / f"pixels-{rows_hash(catalog)[:32]}-{size}"
+    path = cache / f"pixels-{store_key(catalog, size)}-{size}"
     with _turn(cache / f".{path.name}.lock"):
         return PixelStore.open_or_build(source, catalog, size, path)
 
