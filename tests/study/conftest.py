@@ -77,7 +77,7 @@ def _cell(kind: Any, identity: str, method: str, arm: str, seed: int) -> Cell:
     )
 
 
-def results(scores: Mapping[str, float], cell: Cell) -> list[Result]:
+def results(scores: Mapping[str, float], cell: Cell, settings: str) -> list[Result]:
     """One primary row a task from points, and a second protocol beside it."""
     rows = []
     extra: dict[str, Any] = {"encoder": weights(cell), "code": CODE}
@@ -97,7 +97,7 @@ def results(scores: Mapping[str, float], cell: Cell) -> list[Result]:
                     "accuracy",
                     value,
                     1797,
-                    "5e77",
+                    settings,
                     "last epoch",
                     primary,
                     dict(extra),
@@ -163,11 +163,14 @@ def write_study(
     *,
     broken: Mapping[str, str] | None = None,
     waiting: Collection[str] = (),
+    settings: Mapping[str, str] | None = None,
     tamper: Callable[[Cell, dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Plan:
     """A study folder. gain(method, arm, seed, task): points above the control's level.
 
-    broken: error by cell id. waiting: ids of cells that have not begun. tamper: changes what a run records of itself, before it is sealed; of its sessions, the last.
+    broken: error by cell id. waiting: ids of cells that have not begun. settings: hashes of the settings of
+    scoring, by cell id. tamper: changes what a run records of itself before it is sealed, the machine of its
+    last session with it.
     """
     plan = synthetic_plan(study)
     freeze(plan, out)
@@ -197,7 +200,7 @@ def write_study(
             _metrics(folder / "metrics.jsonl", cell)
             files = {name: sha256_file(folder / name) for name in ("provenance.json", "metrics.jsonl")}
             write_json(folder / "finished.json", {"weight_hash": weights(cell), "files": files})
-        append_results(folder / "results.jsonl", results(scores, cell))
+        append_results(folder / "results.jsonl", results(scores, cell, (settings or {}).get(cell.id, "5e77")))
         seal_cell(out, cell, Session.model_validate(session()), 84.0)
         write_outcome(out, cell, Outcome("finished", "", 84.0, hash=cell.hash))
     _examples(out / "examples", plan)
@@ -265,12 +268,15 @@ def make_study(tmp_path: Path) -> Callable[..., tuple[Path, Plan]]:
         seeds: Sequence[int] = (0, 1, 2),
         broken: Mapping[str, str] | None = None,
         waiting: Collection[str] = (),
+        settings: Mapping[str, str] | None = None,
         tamper: Callable[[Cell, dict[str, Any]], dict[str, Any]] | None = None,
         **changes: Any,
     ) -> tuple[Path, Plan]:
         out = tmp_path / "study"
         study = study_recipe(seeds=list(seeds), **changes)
-        return out, write_study(out, study, gain, broken=broken, waiting=waiting, tamper=tamper)
+        return out, write_study(
+            out, study, gain, broken=broken, waiting=waiting, settings=settings, tamper=tamper
+        )
 
     return make
 

@@ -217,11 +217,13 @@ def group_coverage(groups: int) -> tuple[float, float]:
 
 
 def skewness(differences: ArrayLike) -> float | None:
-    """Of a sample, adjusted for its size; None for fewer than three values or no spread."""
+    """Of a sample, adjusted for its size; None for fewer than three values, or hardly any spread."""
     from scipy.stats import skew
 
     values = _vector(differences)
-    return float(skew(values, bias=False)) if len(values) > 2 and np.ptp(values) > 0 else None
+    if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():
+        return None
+    return float(skew(values, bias=False))
 
 
 @lru_cache(maxsize=64)
