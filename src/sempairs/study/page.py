@@ -91,6 +91,7 @@ def context(gathered: Gathered) -> dict[str, Any]:
         "sights": _sights(gathered),
         "curves": _curves(gathered, arms),
         "seal": gathered.seal,
+        "alike": _alike(plan),
         "plan_sha256": gathered.plan_sha256,
         "certificates": [_certificate(gathered, finding) for finding in _primary_first(findings)],
         "health": findings.health,
@@ -192,6 +193,20 @@ def _same_start(gathered: Gathered) -> bool:
     checks = [check for check in gathered.checks if check.contrast == contrast]
     wanted = {"initial_weights.encoder", "initial_weights.method", "pairs.anchor_hash"}
     return bool(checks) and all(wanted <= set(check.matched) for check in checks)
+
+
+def _alike(plan: Plan) -> list[str]:
+    """What the seal holds all cells to: all that neither the study nor a contrast lets differ."""
+    words = {
+        "code": "by one code",
+        "hardware": "on one kind of machine",
+        "versions": "with one set of versions",
+    }
+    free = {
+        *plan.study.may_vary,
+        *(name for contrast in plan.study.contrasts for name in contrast.may_differ),
+    }
+    return [word for fact, word in words.items() if not any(name.split(".")[0] == fact for name in free)]
 
 
 def _concepts_note(findings: Findings) -> str:

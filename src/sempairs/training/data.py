@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ class TrainingData:
         """Where the pixels are kept, as `data.store` names it: memory or files."""
         return "memory" if isinstance(self.store, PixelStore) else "files"
 
-    @property
+    @cached_property
     def pixels_sha256(self) -> str | None:
         """Of the pixels that crops are cut from; None where they are decoded from the files at every use."""
         return self.store.content_hash() if isinstance(self.store, PixelStore) else None
