@@ -54,13 +54,14 @@ def test_on_paper_no_table_is_cut(make_study, tmp_path):
     ]
     study, _ = make_study(
         lambda *_: 2.0, seeds=range(12), methods={"simclr": {}, "barlow-twins": {}},
-        arms=dict.fromkeys(arms, {}), contrasts=contrasts,
+        arms={arm: {} for arm in arms}, contrasts=contrasts,
     )  # fmt: skip
     write_report(study)
     script = """<script>
         const cut = [...document.querySelectorAll("table, pre")].filter(whole => {
-          const parts = [whole, ...whole.querySelectorAll("th, td, code")].map(e => e.getBoundingClientRect());
-          return parts.some(part => part.right > innerWidth || part.height < 1);
+          const parts = [whole, ...whole.querySelectorAll("th, td, code")];
+          const places = parts.map(part => part.getBoundingClientRect());
+          return places.some(place => place.right > innerWidth || place.height < 1);
         });
         document.title = "cut " + cut.length + " of " + document.querySelectorAll("table").length;
       </script></body>"""

@@ -460,6 +460,26 @@ def test_a_declared_difference_of_the_arms_is_no_misfit(make_study: Any) -> None
     assert gather(out).holds
 
 
+def test_other_scoring_of_a_whole_seed_is_named(make_study: Any) -> None:
+    both = ("simclr_augmented_seed1", "simclr_semantic_seed1")
+    out, _ = make_study(gain, settings=dict.fromkeys(both, "0ther"))
+    found = gather(out)
+    assert all(set(misfit.cells) == set(both) for misfit in found.seal.misfits)
+    assert any("scored.digits.settings.linear.accuracy is 0ther" in m.what for m in found.seal.misfits)
+    assert all(check.undeclared == {} for check in found.checks)
+    assert found.findings.primary.verdict.kind == "withheld"
+
+
+def test_several_commits_of_the_same_code_are_told_and_fit(make_study: Any) -> None:
+    code = {"code": session()["code"] | {"commit": "f" * 40}}
+    out, _ = make_study(gain, tamper=in_cells("simclr_augmented_seed1", "simclr_semantic_seed1", **code))
+    found = write_report(out)
+    assert found.holds
+    (note,) = found.seal.notes
+    assert "0123456789ab, ffffffffffff" in note
+    assert note in (out / "report.html").read_text()
+
+
 def test_an_unfinished_study_passes(make_study: Any) -> None:
     out, _ = make_study(gain, waiting=[OURS], broken={OTHER: "boom"})
     assert gather(out).holds

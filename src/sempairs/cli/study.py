@@ -38,7 +38,7 @@ def plan(
     Resolves the recipe of every cell (method x arm x seed) and refuses a contrast whose arms differ in a
     field it does not declare. plan.json is then frozen: the folder runs this study and no other.
     """
-    from sempairs.study.plan import freeze, make_plan
+    from sempairs.study.plan import fingerprint, freeze, make_plan
     from sempairs.study.recipe import load_study
     from sempairs.study.summary import plan_lines
 
@@ -48,6 +48,7 @@ def plan(
     typer.echo("\n".join(plan_lines(made)))
     if out is not None:
         typer.echo(f"plan: {out / 'plan.json'}")
+        typer.echo(f"hash of the plan, to publish before it runs: {fingerprint(out)}")
 
 
 @app.command()

@@ -12,6 +12,7 @@ study's seal. Whoever noted the seal at the time can tell. Events:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -47,7 +48,8 @@ def append(study: Path, event: Event, content: dict[str, Any], *, cell: str = ""
     """Adds an entry, whole or not at all, safe beside other processes.
 
     A last line without its end, left by a process killed in the middle, is removed first.
-    Raises: UserError if the ledger is damaged: nothing is added to what cannot be trusted.
+    Raises: UserError if the ledger is damaged: nothing is added to what cannot be trusted; OSError if the disk
+    is full: what was written of the entry has no end then, and the next one removes it.
     """
     with open(study / LEDGER, "a+b", buffering=0) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -63,7 +65,8 @@ def append(study: Path, event: Event, content: dict[str, Any], *, cell: str = ""
         )  # fmt: skip
         entry = draft.model_copy(update={"sha256": draft.digest()})
         line = json.dumps(entry.model_dump(mode="json"), sort_keys=True, ensure_ascii=False) + "\n"
-        handle.write(line.encode())
+        if handle.write(line.encode()) != len(line.encode()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(study / LEDGER))
         os.fsync(handle.fileno())
 
 

@@ -157,7 +157,7 @@ def check_seal(study: Path, plan: Plan, outcomes: Mapping[str, Outcome]) -> Seal
     return Seal(
         tuple(entry.sha256 for entry in entries),
         tuple(misfits),
-        tuple(note for cell in cells for note in cell.notes),
+        (*(note for cell in cells for note in cell.notes), *_other_commits(cells)),
         {cell.id: cell.record for cell in cells if cell.record},
         {cell.id: cell.provenance for cell in cells if cell.provenance},
     )
@@ -204,6 +204,7 @@ class _CheckedCell:
         self.record: Record | None = None
         self.provenance: Provenance | None = None
         self.sessions: list[Session] = []
+        self.rows: list[Result] = []
         self.misfits: list[Misfit] = []
         self.notes: list[str] = []
         own = [entry for entry in entries if entry.cell == cell.id]
@@ -267,7 +268,7 @@ class _CheckedCell:
 
     def _check_rows(self, record: Record, plan: Plan) -> None:
         try:
-            rows = cell_results(self.study, self.cell)
+            rows = self.rows = cell_results(self.study, self.cell)
         except UserError as error:
             self._say(RESULTS, f"cannot be read ({error})")
             return
@@ -311,6 +312,15 @@ def _check_alike(plan: Plan, cells: Sequence[_CheckedCell]) -> Iterator[Misfit]:
                 yield Misfit(listed, what, "circumstances", tuple(names))
 
 
+def _other_commits(cells: Sequence[_CheckedCell]) -> Iterator[str]:
+    """Names the commits where there are several; whether the code was the same is said by its files."""
+    scored = [cell.record.scored for cell in cells if cell.record]
+    sessions = [*scored, *(session for cell in cells for session in cell.sessions)]
+    commits = dict.fromkeys(str(session.code.commit or "no commit")[:12] for session in sessions)
+    if len(commits) > 1:
+        yield f"Cells were run from several commits ({', '.join(commits)}); the hash of the files tells the code."
+
+
 def _facts(cell: _CheckedCell) -> Iterator[tuple[tuple[str, str], Any]]:
     """((among what it must be one, name of the fact), value)."""
     works = [("training", session) for session in cell.sessions]
@@ -320,6 +330,9 @@ def _facts(cell: _CheckedCell) -> Iterator[tuple[tuple[str, str], Any]]:
             # Training and scoring may have devices, threads and processes of their own, but no other code.
             own = fact in ("hardware.device", "threads", "processes")
             yield (work if own else "training and scoring", fact), value
+    for row in cell.rows:
+        for name, found in (("settings", row.settings_hash), ("data", row.extra.get("data")), ("n", row.n)):
+            yield ("scoring", f"scored.{row.task}.{name}.{row.protocol}.{row.metric}"), found
     if cell.provenance is not None:
         data, recipe = cell.provenance.measured.data, cell.cell.recipe
         images = stable_hash([recipe.get("data"), recipe.get("monitor", {}).get("split")])

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from sempairs.training.recipe import PretrainRecipe
 
 FORMAT = 2
-PACKAGES = ("sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow")
+PACKAGES = (
+    "sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pillow",
+    "pyarrow",
+)  # fmt: skip
 # The engine comes under either name.
 _SAME = {"lightning-fabric": "pytorch-lightning"}
 EXPOSED = ("image_id", "file_hash", "pixel_hash", "split_group")

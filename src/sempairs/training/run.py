@@ -247,7 +247,12 @@ class _Run:
     def _sessions(self) -> tuple[provenance.Session, ...]:
         """Those before this one. Raises: UserError if their record is missing or damaged."""
         path = self.out / folder.PROVENANCE
-        return provenance.Provenance.parse(read_json(path), str(path)).sessions
+        record = read_json(path)
+        if record.get("format") == 1:  # begun by a version that did not hash the package's files
+            earlier = read_json(self.out / folder.ENVIRONMENT)["sessions"]
+            unknown = {"package_sha256": "unknown"}
+            return tuple(provenance.Session(**{**one, "code": unknown | one["code"]}) for one in earlier)
+        return provenance.Provenance.parse(record, str(path)).sessions
 
     def _train(self, start: int) -> None:
         recipe = self.recipe
