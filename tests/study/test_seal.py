@@ -214,6 +214,22 @@ def scorer_renamed(runs: Path) -> None:
     edit_json(runs / OURS / "record.json", lambda r: r["scored"].update(host="elsewhere"))
 
 
+def value_nulled(runs: Path) -> None:
+    edit_rows(runs / OURS / "results.jsonl", lambda rows: rows[0].update(value=None))
+
+
+def outcome_garbled(runs: Path) -> None:
+    edit_json(runs / OURS / "outcome.json", lambda outcome: outcome.update(seconds="none", state="done"))
+
+
+def session_garbled(runs: Path) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        (entry,) = (row for row in rows if row["cell"] == OURS and row["event"] == "session")
+        del entry["content"]["threads"]
+
+    edit_rows(runs.parent / "ledger.jsonl", change)
+
+
 def finish_removed(runs: Path) -> None:
     (runs / OURS / "finished.json").unlink()
 
@@ -284,6 +300,9 @@ DEEDS = [
     (called_broken, f"{OURS}: was finished once and is broken now"),
     (record_removed, f"{OURS}/record.json: cannot be read"),
     (scorer_renamed, f"{OURS}/record.json: is not the one that the ledger names"),
+    (value_nulled, f"{OURS}/results.jsonl: cannot be read"),
+    (outcome_garbled, f"{OURS}: was finished once and is interrupted now"),
+    (session_garbled, f"{OURS}: has a session in the ledger that cannot be read"),
     (finish_removed, f"{OURS}/finished.json: is missing or damaged"),
     (floor_lowered, "random-init_seed0/results.jsonl: the row emoji-subgroup linear accuracy was changed"),
     (ledger_removed, "nothing in this folder can be checked"),
@@ -486,6 +505,17 @@ def test_an_unfinished_study_passes(make_study: Any) -> None:
 
 
 # The ledger by itself.
+
+
+def test_a_plan_without_its_floor_is_one_line(study: Path) -> None:
+    def change(plan: dict[str, Any]) -> None:
+        plan["cells"] = [cell for cell in plan["cells"] if cell["kind"] == "train"]
+
+    edit_json(study / "plan.json", change)
+    found = CliRunner().invoke(app, ["study", "verify", str(study)])
+    assert found.exit_code != 0
+    with pytest.raises(UserError, match="must have a cell of untrained weights"):
+        gather(study)
 
 
 def test_a_torn_last_entry_is_no_entry(tmp_path: Path) -> None:

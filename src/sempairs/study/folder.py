@@ -52,6 +52,8 @@ def read_outcome(study: Path, cell: Cell) -> Outcome:
         return Outcome("waiting")
     try:
         outcome = Outcome(**read_json(path))
+        if outcome.state not in STATES or not isinstance(outcome.seconds, int | float):
+            raise TypeError
     except (UserError, TypeError):
         return Outcome("interrupted", error="its outcome.json is damaged")
     if outcome.state == "finished" and outcome.hash != cell.hash:

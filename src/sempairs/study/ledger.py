@@ -48,8 +48,8 @@ def append(study: Path, event: Event, content: dict[str, Any], *, cell: str = ""
     """Adds an entry, whole or not at all, safe beside other processes.
 
     A last line without its end, left by a process killed in the middle, is removed first.
-    Raises: UserError if the ledger is damaged: nothing is added to what cannot be trusted; OSError if the disk
-    is full: what was written of the entry has no end then, and the next one removes it.
+    Raises: UserError if the ledger is damaged: nothing is added to what cannot be trusted; OSError if the
+    disk is full: what was written of the entry has no end then, and the next one removes it.
     """
     with open(study / LEDGER, "a+b", buffering=0) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -72,8 +72,10 @@ class Plan(Config):
     def reference(self, method: str, seed: int) -> Cell:
         """The cell that evaluates this method's encoder with the weights it starts from."""
         wanted = _encoder_hash(self.find(method, self.primary.control, seed).recipe)
-        references = (cell for cell in self.cells if cell.kind == "reference")
-        return next(cell for cell in references if _encoder_hash(cell.recipe) == wanted)
+        for cell in self.cells:
+            if cell.kind == "reference" and _encoder_hash(cell.recipe) == wanted:
+                return cell
+        raise UserError(PLAN_FILE, "must have a cell of untrained weights for", f"{method}, seed {seed}")
 
     @property
     def methods(self) -> tuple[str, ...]:

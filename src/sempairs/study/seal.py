@@ -229,7 +229,7 @@ class _CheckedCell:
             self._say(RECORD, "is not the one that the ledger names")
         self._check_identity(self.record, outcome, _planned(entries))
         if cell.kind == "train":
-            self._check_run(self.record, [Session(**e.content) for e in own if e.event == "session"])
+            self._check_run(self.record, [e.content for e in own if e.event == "session"])
         self._check_rows(self.record, plan)
 
     def _say(self, file: str, what: str) -> None:
@@ -245,8 +245,8 @@ class _CheckedCell:
         if record.seconds != outcome.seconds:
             self._say("outcome.json", "names other seconds than the record")
 
-    def _check_run(self, record: Record, known: list[Session]) -> None:
-        """The files of the training, its recipe and its sessions."""
+    def _check_run(self, record: Record, known: list[dict[str, Any]]) -> None:
+        """The files of the training, its recipe and its sessions; known: the latter as in the ledger."""
         for name, fault in _changed_files(self.folder, record.trained):
             self._say(name, fault)
         try:
@@ -261,8 +261,12 @@ class _CheckedCell:
         if differing:
             fields = ", ".join(f"{f} ({shown(a)}, planned {shown(b)})" for f, (a, b) in differing.items())
             self._say(PROVENANCE, f"names another recipe than the plan: {fields}")
-        last = max((i for i, session in enumerate(known) if session.from_step == 0), default=0)
-        self.sessions = known[last:]
+        last = max((i for i, session in enumerate(known) if session.get("from_step") == 0), default=0)
+        try:
+            self.sessions = [validate(Session, session) for session in known[last:]]
+        except UserError as error:
+            self._say("", f"has a session in the ledger that cannot be read ({error})")
+            return
         if any(session not in self.sessions for session in self.provenance.sessions):
             self._say(PROVENANCE, "has a session of training that the ledger does not know")
 
@@ -318,7 +322,7 @@ def _other_commits(cells: Sequence[_CheckedCell]) -> Iterator[str]:
     sessions = [*scored, *(session for cell in cells for session in cell.sessions)]
     commits = dict.fromkeys(str(session.code.commit or "no commit")[:12] for session in sessions)
     if len(commits) > 1:
-        yield f"Cells were run from several commits ({', '.join(commits)}); the hash of the files tells the code."
+        yield f"Cells were run from several commits ({', '.join(commits)}): what counts is the files' hash."
 
 
 def _facts(cell: _CheckedCell) -> Iterator[tuple[tuple[str, str], Any]]:

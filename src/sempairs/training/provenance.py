@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 PACKAGES = (
-    "sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pillow",
-    "pyarrow",
+    "sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "scikit-learn",
+    "pillow", "pyarrow",
 )  # fmt: skip
 # The engine comes under either name.
 _SAME = {"lightning-fabric": "pytorch-lightning"}
