@@ -375,6 +375,7 @@ def test_the_commands_tell_by_their_status(study: Path) -> None:
     assert command.invoke(app, ["study", "verify", str(study), "--seal", seal]).exit_code == 0
     other = command.invoke(app, ["study", "verify", str(study), "--seal", "0" * 64])
     assert other.exit_code == 1 and "the one given is another" in other.stderr
+    assert "not all of it fits" in other.stdout
     earlier = command.invoke(app, ["study", "verify", str(study), "--seal", gather(study).seal.hashes[5]])
     assert earlier.exit_code == 1 and "that of entry 5, and more was added" in earlier.stderr
     before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}

@@ -130,7 +130,7 @@ def verify(
     lines = misfit_lines(found, seal)
     for line in lines:
         typer.echo(f"does not fit: {line}", err=True)
-    typer.echo("\n".join(seal_lines(found)))
+    typer.echo("\n".join([*seal_lines(found), "not all of it fits" if lines else "all of it fits"]))
     if lines:
         raise typer.Exit(1)
 

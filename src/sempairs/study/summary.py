@@ -109,7 +109,7 @@ def misfit_lines(gathered: Gathered, seal: str | None = None) -> list[str]:
 
 
 def seal_lines(gathered: Gathered) -> list[str]:
-    """What a study is bound to: plan, code, seal."""
+    """What a study is bound to: plan, code, seal; and what is to be known of it, though it fits."""
     finished = sum(outcome.state == "finished" for outcome in gathered.outcomes.values())
     codes = {record.scored.code.package_sha256 for record in gathered.seal.records.values()}
     return [
@@ -118,7 +118,6 @@ def seal_lines(gathered: Gathered) -> list[str]:
         f"plan: {gathered.plan_sha256}",
         *(f"code: {code}" for code in sorted(codes)),
         f"seal: {gathered.seal.sha256 or 'none'}",
-        "all of it fits" if gathered.holds else "not all of it fits",
     ]
 
 
