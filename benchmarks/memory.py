@@ -141,7 +141,10 @@ def train(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict
         choose_images(recipe.monitor, data, seed=data.split_seed)
         stage("choose_images")
         per_epoch = steps_per_epoch(plan.n, recipe.batch_size)
-        facts = provenance.facts(recipe, data, steps=1, steps_per_epoch=per_epoch, warm_up=0)
+        weights = {"encoder": "", "method": ""}
+        facts = provenance.measure(
+            recipe, data, steps=1, steps_per_epoch=per_epoch, warm_up=0, initial_weights=weights
+        )
         stage("facts")
         with tempfile.TemporaryDirectory() as folder:
             provenance.write_exposure(Path(folder) / "exposure.parquet", data)
@@ -151,7 +154,7 @@ def train(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict
         for batch in batches(plan, seed=0, batch_size=recipe.batch_size, start=middle, stop=stop):
             assert len(batch.anchor) == recipe.batch_size
         stage("batches")
-    return {"anonymous": peak.bytes, "resident": status("VmHWM"), "pairs": facts["pairs"]["per_epoch"]}
+    return {"anonymous": peak.bytes, "resident": status("VmHWM"), "pairs": facts.pairs.per_epoch}
 
 
 def measured(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict[str, int]:

@@ -198,7 +198,7 @@ def test_tasks_of_one_source_share_features_and_a_cache_saves_both(
     cache = tmp_path / "cache"
     fresh = evaluate(encoder, EMOJI_TASKS, config=SHORT)
     first = evaluate(encoder, EMOJI_TASKS, config=SHORT, cache=cache)
-    assert len(list(cache.glob("features-*.npy"))) == len(list(cache.glob("scored-*"))) == 1
+    assert len(list(cache.glob("features-*.npz"))) == len(list(cache.glob("scored-*"))) == 1
 
     def never(*arguments: Any, **settings: Any) -> Any:
         raise AssertionError("embedded again")
@@ -210,7 +210,7 @@ def test_tasks_of_one_source_share_features_and_a_cache_saves_both(
     assert len(list(cache.glob("scored-*"))) == 1  # pixels depend on images and size alone
     with pytest.raises(AssertionError, match="embedded again"):
         evaluate(encoder, EMOJI_TASKS, config=SHORT.model_copy(update={"precision": "bf16"}), cache=cache)
-    (kept,) = cache.glob("features-*.npy")
+    (kept,) = cache.glob("features-*.npz")
     kept.write_bytes(b"nothing")
     with pytest.raises(UserError, match="remove it"):
         evaluate(encoder, EMOJI_TASKS, config=SHORT, cache=cache)

@@ -23,6 +23,7 @@ from sempairs.training.checkpoint import load_checkpoint
 from sempairs.training.data import batches, load_data
 from sempairs.training.loop import make_fabric
 from sempairs.training.monitor import Monitor, choose_images, relative_std
+from sempairs.training.provenance import Provenance, package_sha256
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import _Run, pretrain
 from sempairs.training.trackers import read_metrics
@@ -114,7 +115,12 @@ def test_arms_differ_in_the_pairs_alone(make_recipe: MakeRecipe, tmp_path: Path)
     for arm in ("semantic", "augmented"):
         recipe = make_recipe(pairs__arm=arm, pairs__mode="fixed", batch_size=8, schedule__duration="2 steps")
         pretrain(recipe, tmp_path / arm)
-        records[arm] = read(tmp_path / arm / "provenance.json")
+        found = read(tmp_path / arm / "provenance.json")
+        made_of = Provenance.parse(found)
+        assert made_of.record() == found
+        assert made_of.recipe == recipe.model_dump(mode="json")
+        records[arm] = made_of.comparable()
+    assert records["semantic"]["code.package_sha256"] == package_sha256()
     assert records["semantic"]["initial_weights"] == records["augmented"]["initial_weights"]
     names = {"contrast": "c", "method": "m", "seed": 0}
     check = check_pair(records["semantic"], records["augmented"], ["pairs.arm"], **names)  # type: ignore[arg-type]

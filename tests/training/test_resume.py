@@ -18,11 +18,13 @@ import pytest
 from sempairs.config import save_config
 from sempairs.encoders import load_encoder
 from sempairs.errors import UserError
+from sempairs.files import read_json, write_json
 from sempairs.methods import METHODS
 from sempairs.training.checkpoint import load_checkpoint
+from sempairs.training.provenance import Provenance, package_sha256
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import Interrupted, pretrain
-from sempairs.training.trackers import read_metrics
+from sempairs.training.trackers import Trackers, read_metrics
 
 MakeRecipe = Callable[..., PretrainRecipe]
 TIMINGS = ("data_seconds", "step_seconds", "pairs_per_second")
@@ -256,6 +258,29 @@ def test_a_request_to_stop_saves_first(
     assert f"after step {step} of 100000" in str(stopped.value) and "--resume" in str(stopped.value)
     assert load_checkpoint(out / "checkpoint" / f"step-{step:08d}").step == step
     assert signal.getsignal(number) == before
+
+
+def test_a_run_begun_before_code_was_hashed_goes_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "run", make_recipe()
+    write = Trackers.write
+
+    def stop(self: Trackers, kind: str, step: int, values: Any) -> None:
+        write(self, kind, step, values)
+        if kind == "train" and step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trackers, "write", stop)
+        with pytest.raises(Interrupted):
+            pretrain(recipe, out)
+    record, machine = (read_json(out / f"{name}.json") for name in ("provenance", "environment"))
+    del record["sessions"], machine["sessions"][0]["code"]["package_sha256"]
+    write_json(out / "provenance.json", record | {"format": 1})
+    write_json(out / "environment.json", machine)
+    pretrain(recipe, out, resume=True)
+    first, second = Provenance.parse(read_json(out / "provenance.json")).sessions
+    assert (first.code.package_sha256, second.code.package_sha256) == ("unknown", package_sha256())
+    assert second.from_step == 5
 
 
 def test_ctrl_c_on_the_command_line(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sempairs.study.gathered import Gathered
 
 app = typer.Typer(
     help="Controlled studies: matched arms, several seeds, one primary test, one report.",
@@ -47,7 +50,7 @@ def plan(
     Resolves the recipe of every cell (method x arm x seed) and refuses a contrast whose arms differ in a
     field it does not declare. plan.json is then frozen: the folder runs this study and no other.
     """
-    from sempairs.study.plan import freeze, make_plan
+    from sempairs.study.plan import fingerprint, freeze, make_plan
     from sempairs.study.recipe import load_study
     from sempairs.study.summary import plan_lines
 
@@ -57,6 +60,7 @@ def plan(
     typer.echo("\n".join(plan_lines(made)))
     if out is not None:
         typer.echo(f"plan: {out / 'plan.json'}")
+        typer.echo(f"hash of the plan, to publish before it runs: {fingerprint(out)}")
 
 
 @app.command()
@@ -72,7 +76,7 @@ def run(
     """Run a study, or go on with it: pretrain and score every cell, test, and write the report.
 
     Ctrl-C stops it; the same command goes on where it was and repeats no finished cell. A cell that breaks is
-    recorded and the others go on. Exit status 1 if a cell broke.
+    recorded and the others go on. Exit status 1 if a cell broke, or something does not fit the study's seal.
     """
     from sempairs.study.recipe import load_study
     from sempairs.study.runner import run_study
@@ -95,9 +99,7 @@ def run(
     typer.echo(summary(done.findings))
     for line in done.broken:
         typer.echo(f"broken: {line}", err=True)
-    typer.echo(f"report: {(out / 'report.html').resolve()}")
-    if done.broken:
-        raise typer.Exit(1)
+    _end(done, out)
 
 
 @app.command()
@@ -110,9 +112,51 @@ def status(folder: Folder) -> None:
 
 @app.command()
 def report(folder: Folder) -> None:
-    """Write report.html anew from what is finished so far, and print the summary."""
+    """Write report.html anew from what is finished so far, and print the summary.
+
+    Everything is rechecked first, as `verify` does. Exit status 1 if something does not fit.
+    """
     from sempairs.study.report import write_report
     from sempairs.study.summary import summary
 
-    typer.echo(summary(write_report(folder).findings))
+    done = write_report(folder)
+    typer.echo(summary(done.findings))
+    _end(done, folder)
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    seal: Annotated[
+        str | None,
+        typer.Option("--seal", metavar="SHA256", help="The seal this study had before: it must be the same."),
+    ] = None,
+) -> None:
+    """Recheck a study: plan, recipes, sessions, code, images, weights and results, each against its record.
+
+    Prints a line for each thing that does not fit, and ends with status 1 if there is any. Needs nothing but
+    the folder, wherever it lies now; writes nothing.
+    """
+    from sempairs.study.gathered import gather
+    from sempairs.study.summary import misfit_lines, seal_lines
+
+    found = gather(folder)
+    lines = misfit_lines(found, seal)
+    for line in lines:
+        typer.echo(f"does not fit: {line}", err=True)
+    typer.echo("\n".join([*seal_lines(found), "not all of it fits" if lines else "all of it fits"]))
+    if lines:
+        raise typer.Exit(1)
+
+
+def _end(done: Gathered, folder: Path) -> None:
+    """Names what does not fit, then where the report lies. Raises: Exit if there is any, or a cell broke."""
+    from sempairs.study.summary import misfit_lines
+
+    lines = misfit_lines(done)
+    for line in lines:
+        typer.echo(f"does not fit: {line}", err=True)
+    typer.echo(f"seal: {done.seal.sha256 or 'none'}")
     typer.echo(f"report: {(folder / 'report.html').resolve()}")
+    if lines or done.broken:
+        raise typer.Exit(1)

@@ -62,7 +62,13 @@ class Result:
             )
         if set(data) != {f.name for f in fields(cls)}:
             raise UserError(where, "must have exactly the keys of a result", sorted(data))
-        return cls(**data)
+        try:
+            found = cls(**data)
+        except (TypeError, AssertionError) as error:
+            raise UserError(where, f"holds what no result can ({error})") from None
+        if not isinstance(found.extra, dict):
+            raise UserError(where, "must have an object as extra", found.extra)
+        return found
 
 
 def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> None:

@@ -4,7 +4,8 @@ Validation images choose λ and nothing else; the weights are those of the last 
 encoder and data (hashes of the weights, and of the task's images and labels), classes, fit_images,
 validation_images, what the task left out (`notes`), unreadable (images the source could not read), leakage
 (which keys were compared with pretraining's record, or why none), fit_seen_in_pretraining (images fitted on
-that pretraining has seen: allowed, and said), device, commit, and what the protocol adds.
+that pretraining has seen: allowed, and said), device, commit and code (of the package that scored: its commit
+and the hash of its files), and what the protocol adds.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def _evaluate(
     if out is not None and Path(out).exists():
         read_results(out)  # never adds to a file that is something else
     results: list[Result] = []
-    code = code_state()["commit"]
+    code = code_state()
     ready: list[tuple[Source, Scan, list[Prepared]]] = []
     for spec in dict.fromkeys(task.source for task in tasks):
         source = open_source(spec)
@@ -148,7 +149,12 @@ def _evaluate(
             context.features(np.concatenate(rows))
         for one in prepared:
             for protocol in one.protocols:
-                facts = {"device": place, "commit": code, **one.facts}
+                facts = {
+                    "device": place,
+                    "commit": code.commit,
+                    "code": code.package_sha256,
+                    **one.facts,
+                }
                 found = [
                     _result(target, one, protocol, score, config, facts)
                     for score in protocol.score(context, one.problem)

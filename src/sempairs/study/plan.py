@@ -14,10 +14,11 @@ from sempairs.config import Config, save_config, validate
 from sempairs.errors import UserError, unknown
 from sempairs.files import read_json, stable_hash, write_json
 from sempairs.precision import Precision, auto_precision
+from sempairs.study import ledger
 from sempairs.study.certificate import MEASURED, compare_records, declared, flatten, shown
 from sempairs.study.recipe import Contrast, StudyRecipe
 
-PLAN_FILE = "plan.json"
+PLAN_FILE, RECIPE_FILE = "plan.json", "recipe.yaml"
 # How many cells run side by side changes nothing a cell computes, so it may change between runs of one plan.
 FREE_FIELDS = ("jobs",)
 
@@ -74,8 +75,10 @@ class Plan(Config):
     def reference(self, method: str, seed: int) -> Cell:
         """The cell that evaluates this method's encoder with the weights it starts from."""
         wanted = _encoder_hash(self.find(method, self.primary.control, seed).recipe)
-        references = (cell for cell in self.cells if cell.kind == "reference")
-        return next(cell for cell in references if _encoder_hash(cell.recipe) == wanted)
+        for cell in self.cells:
+            if cell.kind == "reference" and _encoder_hash(cell.recipe) == wanted:
+                return cell
+        raise UserError(PLAN_FILE, "must have a cell of untrained weights for", f"{method}, seed {seed}")
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -182,12 +185,18 @@ def check_out(plan: Plan, out: Path) -> None:
 
 
 def freeze(plan: Plan, out: Path) -> None:
-    """Writes the plan into `out`, or finds it there unchanged. Raises: UserError as `check_out`."""
+    """Writes the plan into `out` and begins the ledger with it, or finds it there unchanged.
+
+    Raises: UserError as `check_out`.
+    """
     check_out(plan, out)
     if not (out / PLAN_FILE).exists():
         out.mkdir(parents=True, exist_ok=True)
-        save_config(plan.study, out / "recipe.yaml")
+        save_config(plan.study, out / RECIPE_FILE)
         write_json(out / PLAN_FILE, plan.model_dump(mode="json"))
+    # A folder in which cells have run without a ledger gets none afterwards.
+    if not (out / ledger.LEDGER).exists() and not (out / "runs").exists():
+        ledger.append(out, "planned", {"plan": fingerprint(out)})
 
 
 def load_plan(folder: Path) -> Plan:
@@ -197,6 +206,13 @@ def load_plan(folder: Path) -> Plan:
         remedy = "give the folder that `sempairs study run` wrote"
         raise UserError("study folder", f"has no {PLAN_FILE}", str(folder), remedy)
     return validate(Plan, read_json(path), where=str(path))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the plan in a study folder, as it is written, but for what may change while it runs."""
+    data = read_json(folder / PLAN_FILE)
+    study = {name: value for name, value in data["study"].items() if name not in FREE_FIELDS}
+    return stable_hash({**data, "study": study})
 
 
 def _cell(identity: str, kind: Any, method: str, arm: str, seed: int, recipe: dict[str, Any]) -> Cell:

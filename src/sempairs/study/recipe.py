@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -45,6 +45,8 @@ class StudyRecipe(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     health_margin: float = Field(default=1.0, ge=0)  # points the control must lie above random weights
     equivalence: float = Field(default=0.5, gt=0)  # half-width of "practically the same", in points
+    # Facts of the machine that may change from cell to cell without withholding the result.
+    may_vary: tuple[Literal["code", "versions", "hardware", "threads", "processes"], ...] = ()
     jobs: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=1, ge=1, le=256)
 

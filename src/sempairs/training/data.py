@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ from sempairs.training.recipe import DataConfig, PretrainRecipe
 from sempairs.training.samplers import SamplerConfig, Shuffled
 from sempairs.views.maker import ViewMaker
 from sempairs.views.photos import FileStore
-from sempairs.views.store import ImageStore, PixelStore, rows_hash
+from sempairs.views.store import ImageStore, PixelStore, store_key
 
 Rows = NDArray[np.int64]
 
@@ -77,6 +78,11 @@ class TrainingData:
         if column not in self.catalog.names:
             raise unknown("pairs.domain_column", column, self.catalog.names)
         return self.catalog.coded(column)[0].astype(np.int64)
+
+    @cached_property
+    def pixels_sha256(self) -> str | None:
+        """Of the pixels that crops are cut from; None where they are decoded from the files at every use."""
+        return self.store.content_hash() if isinstance(self.store, PixelStore) else None
 
     @property
     def train_rows(self) -> Rows:
@@ -181,7 +187,7 @@ def open_store(data: DataConfig, source: Source, catalog: Catalog, cache: Path |
         return FileStore(source, catalog, size)
     if cache is None:
         return PixelStore.build(source, catalog, size)
-    path = cache / f"pixels-{rows_hash(catalog)[:32]}-{size}"
+    path = cache / f"pixels-{store_key(catalog, size)}-{size}"
     with _turn(cache / f".{path.name}.lock"):
         return PixelStore.open_or_build(source, catalog, size, path)
 

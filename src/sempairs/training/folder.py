@@ -32,6 +32,14 @@ OURS = (
     BOARD, "train.csv", "probe.csv", "encoder.json", "encoder.safetensors", RECIPE,
 )  # fmt: skip
 
+# What a finished run is bound to by the hashes in finished.json; the other things are for convenience.
+SEALED = tuple(name for name in OURS if name not in (CHECKPOINTS, FINISHED, FAILURE, BOARD))
+
+
+def sealed(out: Path) -> list[str]:
+    """The files of a run that finished.json binds, of those that are there."""
+    return [name for name in SEALED if (out / name).is_file()]
+
 
 def refuse_if_used(out: Path, *, resume: bool) -> None:
     """Raises: UserError if `out` holds a run that is not to be resumed, or what looks like part of one."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from time import monotonic, perf_counter, time
+from time import monotonic, perf_counter
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -23,7 +21,7 @@ from tqdm import tqdm
 from sempairs.config import save_config
 from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
 from sempairs.errors import UserError
-from sempairs.files import folder_lock, read_json, write_json
+from sempairs.files import folder_lock, read_json, sha256_file, write_json
 from sempairs.methods import build_method
 from sempairs.precision import emulation_note
 from sempairs.progress import bar
@@ -82,12 +80,18 @@ class Progress:
 
 
 def pretrain(
-    recipe: PretrainRecipe, out: str | Path, *, resume: bool = False, pixel_cache: Path | None = None
+    recipe: PretrainRecipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    pixel_cache: Path | None = None,
+    on_session: Callable[[provenance.Session], None] | None = None,
 ) -> RunSummary:
     """Pretrains an encoder as `recipe` says and leaves everything about it in the folder `out`.
 
     resume: go on from the last checkpoint in `out`; start afresh where there is none; return at once where
     the run is finished. pixel_cache: a folder where decoded pixels are kept for runs over the same images.
+    on_session: called with the record of this session before its first step.
     Raises: UserError for whatever of recipe, data or folder does not hold, for a full disk and for a loss
     that is not finite; Interrupted on Ctrl-C, after saving.
     Started by torchrun or srun, the processes train as one; the first alone writes into `out`. What is wrong
@@ -104,9 +108,9 @@ def pretrain(
     kept = folder.kept_precision(target) if resume and folder.has_state(target) else None
     asked, recipe = recipe, recipe.model_copy(update={"speed": recipe.speed.settled(kept)})
     fabric = make_fabric(recipe.speed)
-    with _threads(recipe.speed.threads), ExitStack() as held:
+    with arithmetic_threads(recipe.speed.threads), ExitStack() as held:
         # Everything that can be wrong with the recipe shows here, before the folder is touched.
-        run = _Run(recipe, asked, target, pixel_cache, fabric)
+        run = _Run(recipe, asked, target, pixel_cache, fabric, on_session)
 
         def hold() -> None:
             held.enter_context(folder_lock(target))
@@ -121,9 +125,15 @@ class _Run:
     """One session of a run. asked: the recipe before `auto` was settled, as the folder keeps it."""
 
     def __init__(
-        self, recipe: PretrainRecipe, asked: PretrainRecipe, out: Path, pixel_cache: Path | None, fabric: Any
+        self,
+        recipe: PretrainRecipe,
+        asked: PretrainRecipe,
+        out: Path,
+        pixel_cache: Path | None,
+        fabric: Any,
+        on_session: Callable[[provenance.Session], None] | None,
     ) -> None:
-        self.recipe, self.asked, self.out = recipe, asked, out
+        self.recipe, self.asked, self.out, self.on_session = recipe, asked, out, on_session
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
         self.per_epoch = recipe.sampler.steps(self.data.plan.meaning, recipe.batch_size)
@@ -145,7 +155,7 @@ class _Run:
             meanings=meanings,
             objective=recipe.objective,
         )
-        self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
+        initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
         store = near(self.data.store, fabric.device)
         self.maker = ViewMaker(
             recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots,
@@ -153,15 +163,17 @@ class _Run:
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
         self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
-        self.facts = provenance.facts(
-            recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up
-        )
+        self.facts = provenance.measure(
+            recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up,
+            initial_weights=initial,
+        )  # fmt: skip
         # What a checkpoint must have been made of for this session to go on with it.
         self.identity = {
             "manifest_hash": self.data.plan.manifest_hash,
             "anchor_hash": self.data.plan.anchor_hash,
             "images_hash": rows_hash(self.data.catalog),  # pairs are known by ids: not by what the files hold
-            "initial_weights": self.initial["method"],
+            "initial_weights": initial["method"],
+            "pixels": self.data.pixels_sha256 or self.data.pixels,
         }
         processes.refuse_unless_same({**self.identity, "precision": recipe.speed.precision})
         self.progress = Progress()
@@ -217,19 +229,22 @@ class _Run:
 
     def _describe(self, start: int | None) -> None:
         """Writes what is known before the first step; a resumed session adds itself to the sessions."""
-        recipe = self.recipe.model_dump(mode="json")
-        machine = provenance.environment(self.trainer.fabric.device)
-        session = {"started": time(), "from_step": start or 0, "host": platform.node(), "pid": os.getpid()}
-        kept = self.out / folder.ENVIRONMENT
-        sessions = read_json(kept)["sessions"] if start is not None and kept.exists() else []
+        session = provenance.session(self.trainer.fabric.device, from_step=start or 0)
+        if self.on_session is not None:
+            self.on_session(session)
+        earlier = self._sessions() if start is not None else ()
+        made_of = provenance.Provenance(
+            recipe=self.recipe.model_dump(mode="json"), measured=self.facts, sessions=(*earlier, session)
+        )
+        record = made_of.record()
+        machine = {name: record[name] for name in provenance.Machine.model_fields}
         save_config(self.asked, self.out / folder.RECIPE)
-        write_json(self.out / folder.RESOLVED, provenance.merged(recipe, self.facts))
-        write_json(kept, {**machine, "sessions": [*sessions, session | machine]})
-        record = provenance.merged(recipe, self.facts)
-        record |= {"format": 1, "initial_weights": self.initial, **machine}
+        resolved = record.keys() - {"format", "sessions", "initial_weights", *machine} | {"processes"}
+        write_json(self.out / folder.RESOLVED, {name: record[name] for name in resolved})
+        write_json(self.out / folder.ENVIRONMENT, {**machine, "sessions": record["sessions"]})
         write_json(self.out / folder.PROVENANCE, record)
         provenance.write_exposure(self.out / folder.EXPOSURE, self.data)
-        difference = provenance.uncommitted() if machine["code"]["dirty"] else ""
+        difference = provenance.uncommitted() if session.code.dirty else ""
         folder.remove(self.out / folder.DIFFERENCE)
         if difference:
             (self.out / folder.DIFFERENCE).write_text(difference, encoding="utf-8")
@@ -249,6 +264,16 @@ class _Run:
         statistics = micro_batch_note(self.trainer.method, micro and micro * processes.count(), batch)
         if statistics:
             say(statistics)
+
+    def _sessions(self) -> tuple[provenance.Session, ...]:
+        """Those before this one. Raises: UserError if their record is missing or damaged."""
+        path = self.out / folder.PROVENANCE
+        record = read_json(path)
+        if record.get("format") == 1:  # begun by a version that did not hash the package's files
+            earlier = read_json(self.out / folder.ENVIRONMENT)["sessions"]
+            unknown = {"package_sha256": "unknown"}
+            return tuple(provenance.Session(**{**one, "code": unknown | one["code"]}) for one in earlier)
+        return provenance.Provenance.parse(record, str(path)).sessions
 
     def _train(self, start: int) -> None:
         recipe = self.recipe
@@ -353,6 +378,7 @@ class _Run:
             "probe": self.progress.probe,
             "seconds": self.progress.seconds,
             "weight_hash": weight_hash(self._encoder().model),
+            "files": {name: sha256_file(self.out / name) for name in folder.sealed(self.out)},
         }
         write_json(self.out / folder.FINISHED, done)
         return done
@@ -370,7 +396,7 @@ def _summary(out: Path, done: dict[str, Any], **more: Any) -> RunSummary:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def arithmetic_threads(count: int | None) -> Iterator[None]:
     """torch's number of threads for arithmetic, inside the block."""
     before = torch.get_num_threads()
     if count is not None:

@@ -3,17 +3,19 @@
 An image is resized with antialiasing (Pillow's triangle filter, colours weighted by alpha) so that its
 shorter side fits, and cut to its centre; of a square image nothing is lost.
 On disk a store is one file: a header of `_HEADER` bytes (a tag, then JSON), then the pixels, memory-mapped.
+The header holds the SHA-256 of the pixels, which is compared whenever a store is opened.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,12 +27,13 @@ from sempairs.catalog.hashing import ArrayHash
 from sempairs.catalog.sources.base import Source, UnreadableImage, unreadable
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
-from sempairs.files import atomic_write
+from sempairs.files import atomic_write, stable_hash
 from sempairs.progress import track
 
 Bytes = NDArray[np.uint8]
 
-_TAG = b"sempairs pixels 1\n"
+_FORMAT = 2
+_TAG = b"sempairs pixels %d\n" % _FORMAT
 _HEADER = 4096
 _BLOCK = 1024  # images at once, where all are gone through
 
@@ -65,11 +68,12 @@ class ImageStore(Protocol):
 class PixelStore:
     """Pixels (N, C, S, S) uint8, row i the image of the catalogue's row i; C is 3, or 4 with alpha last.
 
-    rows_hash: of the catalogue's ids and file hashes in their order.
+    rows_hash: of the catalogue's ids and file hashes in their order. sha256: of the pixels, where known.
     """
 
     pixels: Tensor
     rows_hash: str
+    sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -82,6 +86,10 @@ class PixelStore:
     def size(self) -> int:
         """Side of an image in pixels."""
         return self.pixels.shape[2]
+
+    def content_hash(self) -> str:
+        """SHA-256 of the pixels, whatever images they are of."""
+        return self.sha256 or _content_hash(self.pixels.cpu().numpy())
 
     @classmethod
     def build(
@@ -137,9 +145,9 @@ class PixelStore:
             pixels = np.empty(shape, dtype=np.uint8)
             _fill(pixels, uris, load, workers, source.spec, shown=shown)
             return cls(torch.from_numpy(pixels), digest)
-        header = {"shape": shape, "rows_hash": digest}
+        header: dict[str, Any] = {"shape": shape, "rows_hash": digest}
         with atomic_write(path) as temporary:
-            temporary.write_bytes((_TAG + json.dumps(header).encode()).ljust(_HEADER))
+            temporary.write_bytes(b" " * _HEADER)
             try:
                 with open(temporary, "r+b") as handle:
                     # A full disk is found here, not as a signal while writing to mapped memory.
@@ -149,13 +157,17 @@ class PixelStore:
             mapped = np.memmap(temporary, dtype=np.uint8, mode="r+", offset=_HEADER, shape=shape)
             _fill(mapped, uris, load, workers, source.spec, shown=shown)
             mapped.flush()
+            header["sha256"] = _content_hash(mapped)
+            with open(temporary, "r+b") as handle:
+                handle.write((_TAG + json.dumps(header).encode()).ljust(_HEADER))
         return cls.open(path, catalog=catalog, size=size)
 
     @classmethod
     def open(cls, path: Path, *, catalog: Catalog | None = None, size: int | None = None) -> PixelStore:
-        """The store in a file, memory-mapped; checked against `catalog` and `size` where given.
+        """The store in a file, memory-mapped; checked against its hash, and `catalog` and `size` where given.
 
-        Raises: UserError if the file is no store, is cut short, or holds other images or another size.
+        All pixels are read once for it. Raises: UserError if the file is no store, is cut short, was altered,
+        or holds other images or another size.
         """
         remedy = "remove it and build it again"
         try:
@@ -169,6 +181,7 @@ class PixelStore:
                 raise ValueError
             header = json.loads(head[len(_TAG) :])
             shape, digest = tuple(int(n) for n in header["shape"]), str(header["rows_hash"])
+            content = str(header["sha256"])
         except (ValueError, KeyError, TypeError):
             rule = "is not a pixel store of this version"
             raise UserError("pixel store", rule, str(path), remedy) from None
@@ -180,7 +193,9 @@ class PixelStore:
             raise UserError("pixel store", "holds the images of another catalogue", str(path), remedy)
         # Copy on write: torch wants memory it may write to, and nobody does.
         mapped = np.memmap(path, dtype=np.uint8, mode="c", offset=_HEADER, shape=shape)
-        return cls(torch.from_numpy(mapped), digest)
+        if _content_hash(mapped) != content:
+            raise UserError("pixel store", "was altered after it was built", str(path), remedy)
+        return cls(torch.from_numpy(mapped), digest, content)
 
     @classmethod
     def open_or_build(
@@ -193,7 +208,8 @@ class PixelStore:
 
     def resident(self, device: torch.device | str = "cpu") -> PixelStore:
         """The same store read whole into the memory of `device`."""
-        return PixelStore(torch.empty_like(self.pixels, device=device).copy_(self.pixels), self.rows_hash)
+        pixels = torch.empty_like(self.pixels, device=device).copy_(self.pixels)
+        return PixelStore(pixels, self.rows_hash, self.sha256)
 
     def on_white(self) -> PixelStore:
         """The store with three channels, in memory; itself where it has no alpha."""
@@ -239,6 +255,28 @@ def image_bytes(image: Image.Image, size: int, channels: int, *, laid_on_white: 
         box = (left, top, left + side, top + side)
         image = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def store_key(catalog: Catalog, size: int) -> str:
+    """What a store of these images is named after; a store of an older form has another name."""
+    return stable_hash([rows_hash(catalog), size, _FORMAT])[:32]
+
+
+def stored_hash(path: Path) -> str:
+    """The hash of the pixels that a store's header names, "" of what is no store; nothing is compared."""
+    try:
+        with path.open("rb") as handle:
+            return str(json.loads(handle.read(_HEADER)[len(_TAG) :])["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _content_hash(pixels: Bytes) -> str:
+    """Of shape and bytes, (N, C, S, S) uint8."""
+    digest = hashlib.sha256(json.dumps(list(pixels.shape)).encode())
+    for start in range(0, len(pixels), _BLOCK):
+        digest.update(np.ascontiguousarray(pixels[start : start + _BLOCK]).data)
+    return digest.hexdigest()
 
 
 def rows_hash(catalog: Catalog) -> str:

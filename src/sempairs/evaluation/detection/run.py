@@ -244,6 +244,7 @@ class _Run:
         return f"detection {task_name(self.recipe.data, one.name, self.classes)}"
 
     def _results(self, one: DetectionSet, scores: scoring.Scores) -> list[Result]:
+        code = code_state()
         spec = self.target.spec  # pictures have their own size here
         settings = {
             **self.recipe.measured(), "task": self._task(one), "classes": list(self.classes),
@@ -252,7 +253,8 @@ class _Run:
         extra = {
             "encoder": self.target.spec.weight_hash,
             "sempairs": __version__,
-            "commit": code_state()["commit"],
+            "commit": code.commit,
+            "code": code.package_sha256,
             "device": self.where.device.type,
             "processes": self.where.world,
             "batch_per_process": self.config.batch_size // self.where.world,
