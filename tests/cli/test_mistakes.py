@@ -83,7 +83,7 @@ MISTAKES = [
     ("compare what has no outcomes", ["evaluate", "--compare", *RANDOM, *RANDOM, "--task", "emoji-structure", "--out", "OUT"], ""),
     ("import nothing", ["import", "NOWHERE", "--out", "OUT"], "must be a file"),
     ("import a text", ["import", "NOTES", "--out", "OUT"], "cannot be read"),
-    ("import with an odd stem", ["import", "NOTES", "--out", "OUT", "--stem", "big"], "small or imagenet"),
+    ("import with an odd stem", ["import", "NOTES", "--out", "OUT", "--stem", "big"], "imagenet, small, padded, pooled"),
     ("detect without data", ["detect", *RANDOM, "--out", "OUT"], "--data is required"),
     ("detect in no devkit", ["detect", *RANDOM, "--data", "voc:EMPTY", "--out", "OUT"], "must hold VOC2007 or VOC2012"),
     ("detect in another source", ["detect", *RANDOM, "--data", "folder:PHOTOS", "--out", "OUT"], "choose from: voc:PATH"),

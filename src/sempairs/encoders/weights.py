@@ -26,11 +26,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {path}", f"cannot be read as safetensors ({error})") from None
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) -> None:
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, finite: bool = True) -> None:
     """Copies `weights` into a timm model built without its classifier; a classifier among them is left out.
 
-    Raises: UserError naming the keys that are missing, left over, of another shape, or no finite real numbers
-    in float32.
+    Raises: UserError naming the keys that are missing, left over, of another shape, or no real numbers, and
+    with `finite` those that are not finite in float32.
     """
     own = model.state_dict()
     head = getattr(model, "pretrained_cfg", {}).get("classifier") or "fc"
@@ -44,12 +44,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str)
         "has no dense real numbers in", [key for key in own if not _is_real(given[key], own[key])], where, ""
     )
     fitted = {key: value.to(own[key].dtype) for key, value in given.items()}
-    _refuse(
-        "has values that are not finite in",
-        [k for k, v in fitted.items() if not v.isfinite().all()],
-        where,
-        "",
-    )
+    if finite:
+        _refuse(
+            "has values that are not finite in",
+            [k for k, v in fitted.items() if not v.isfinite().all()],
+            where,
+            "",
+        )
     negative = [k for k, v in fitted.items() if k.endswith("running_var") and bool((v < 0).any())]
     _refuse("has negative variances in", negative, where, "")
     model.load_state_dict(fitted, strict=True)
