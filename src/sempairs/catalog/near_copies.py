@@ -148,6 +148,32 @@ def near_copies(sketches: Bytes, against: Bytes | None = None, *, shown: bool = 
     return _gathered(found, same=against is None)
 
 
+def compared(sketches: Bytes, left: Int, right: Int) -> Real:
+    """The difference of given pairs of sketches, (P,): at most 1 for near-copies, infinite for what is none.
+
+    As `near_copies`, but of these pairs alone, so none is missed for want of a place among the candidates.
+    """
+    usable = has_features(sketches)
+    found = np.full(len(left), np.inf, dtype=np.float32)
+    rows = np.flatnonzero(usable[left] & usable[right])
+    places = _windows()
+    for start in range(0, len(rows), 512):
+        part = rows[start : start + 512]
+        for one, other in ((left[part], right[part]), (right[part], left[part])):
+            whole = _positions(_coefficients(sketches[one], 0.0, 1.0, 0.0, 1.0)).reshape(8, len(part), -1)
+            windows = np.stack([_coefficients(sketches[other], *place) for place in places])
+            cosine = np.einsum("gpd,wpd->pgw", whole, windows, optimize=True).reshape(len(part), -1)
+            best = cosine.argmax(axis=1)
+            near = np.flatnonzero(cosine[np.arange(len(part)), best] >= ALIKE)
+            position, place = best[near] // len(places), best[near] % len(places)
+            kept, difference, _ = _refined(
+                sketches[one[near]], sketches[other[near]], position, places[place]
+            )
+            at = part[near[kept]]
+            found[at] = np.minimum(found[at], difference)
+    return found
+
+
 class _Found(NamedTuple):
     left: Int
     right: Int
@@ -173,10 +199,8 @@ def _directed(
             whom, place = vector % len(members), vector // len(members)
             keep = members[whom] != part[who] if same else np.ones(len(who), dtype=bool)
             keep &= cosine >= ALIKE
-            who, position, whom, place, cosine = (
-                values[keep] for values in (who, position, whom, place, cosine)
-            )
-            chosen = _best(who, whom, cosine)
+            kept = np.flatnonzero(keep)
+            chosen = kept[_best(who[kept], whom[kept], cosine[kept])]
             who, position, whom, place = who[chosen], position[chosen], whom[chosen], place[chosen]
             left, right = part[who], members[whom]
             yield _verified(whole, left, windows, right, position, places[place])
@@ -252,7 +276,7 @@ class _Lists:
             self.centres = _centres(sample, count)
             own = _nearest(self.vectors, self.centres, 1)[:, 0]
             order = torch.argsort(own, stable=True)
-            self.lists = list(order.split(torch.bincount(own, minlength=count).tolist()))
+            self.lists = list(order.tensor_split(torch.bincount(own, minlength=count).cumsum(0)[:-1]))
 
     def alike(self, queries: Real) -> tuple[Int, Int, Real]:
         """Query, vector and cosine of those that are alike: of each query (and list) the nearest ones."""
@@ -267,10 +291,10 @@ class _Lists:
             near = _nearest(asked, self.centres, min(8, len(self.centres)))
             which = near.ravel()
             order = torch.argsort(which, stable=True)
-            sizes = torch.bincount(which, minlength=len(self.centres)).tolist()
+            ends = torch.bincount(which, minlength=len(self.centres)).cumsum(0)[:-1]
             parts = [
                 self._top(asked, rows // near.shape[1], members)
-                for rows, members in zip(order.split(sizes), self.lists, strict=True)
+                for rows, members in zip(order.tensor_split(ends), self.lists, strict=True)
                 if len(rows) and len(members)
             ]
         query, vector, cosine = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
@@ -309,27 +333,30 @@ def _verified(
     kept: list[_Found] = []
     for start in range(0, len(left), 1024):
         at = slice(start, start + 1024)
-        one, other = _planes(whole[left[at]]), _planes(windows[right[at]])
-        one = _turned(one, position[at])
-        window = torch.from_numpy(place[at].astype(np.float32))
-        light, under = _smooth(one[:, :1]), _smooth(other[:, :1])
-        window, rough = _aligned(F.avg_pool2d(light, 2), F.avg_pool2d(under, 2), window, rounds=4)
-        close = torch.nonzero(rough < ROUGH)[:, 0]
-        one, other = one[close], other[close]
-        window, _ = _aligned(light[close], under[close], window[close], rounds=5)
-        difference = _difference(one, other, window)
-        good = torch.nonzero(difference <= 1)[:, 0]
-        rows = close[good].numpy()
+        rows, difference, window = _refined(whole[left[at]], windows[right[at]], position[at], place[at])
+        good = difference <= 1
+        rows = rows[good]
         kept.append(
-            _Found(
-                left[at][rows], right[at][rows], difference[good].numpy(), position[at][rows],
-                window[good].numpy(),
-            )
-        )  # fmt: skip
+            _Found(left[at][rows], right[at][rows], difference[good], position[at][rows], window[good])
+        )
     if kept:
         return _Found(*(np.concatenate(values) for values in zip(*kept, strict=True)))
     none = np.empty(0, dtype=np.int64)
     return _Found(none, none, np.empty(0, np.float32), none, np.empty((0, 4), np.float32))
+
+
+def _refined(
+    whole: Bytes, windows: Bytes, position: Int, place: NDArray[np.float64]
+) -> tuple[Int, Real, Real]:
+    """Of pairs of sketches (B, 1152) those that are alike at 16 x 16: which, their difference, their window."""
+    one, other = _turned(_planes(whole), position), _planes(windows)
+    window = torch.from_numpy(place.astype(np.float32))
+    light, under = _smooth(one[:, :1]), _smooth(other[:, :1])
+    window, rough = _aligned(F.avg_pool2d(light, 2), F.avg_pool2d(under, 2), window, rounds=4)
+    close = torch.nonzero(rough < ROUGH)[:, 0]
+    window, _ = _aligned(light[close], under[close], window[close], rounds=5)
+    difference = _difference(one[close], other[close], window)
+    return close.numpy(), difference.numpy(), window.numpy()
 
 
 def _planes(sketches: Bytes) -> Tensor:
@@ -472,7 +499,13 @@ def _gathered(parts: list[_Found], *, same: bool) -> NearCopies:
 
 
 def _ordered(found: _Found) -> _Found:
+    """The same, with left < right."""
     swap = found.left > found.right
     back = _reverse(found)
-    pairs = [np.where(swap if a.ndim == 1 else swap[:, None], b, a) for a, b in zip(found, back, strict=True)]
-    return _Found(*pairs)
+    return _Found(
+        np.where(swap, back.left, found.left),
+        np.where(swap, back.right, found.right),
+        found.difference,
+        np.where(swap, back.position, found.position),
+        np.where(swap[:, None], back.window, found.window),
+    )

@@ -108,7 +108,7 @@ def mined(index: ImageIndex, config: PairsConfig) -> tuple[Edges, dict[str, Any]
     best = np.concatenate([np.empty(0, dtype=np.float32), *nearest])
     about = {
         "embeddings": table.hash,
-        **{key: table.about[key] for key in ("encoder", "data") if key in table.about},
+        **{key: table.about[key] for key in ("encoder", "data", "exposure") if key in table.about},
         "label_used": None if config.same_category is None else "category",
         "images": searched,
         "copies": len(index) - searched,

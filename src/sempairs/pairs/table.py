@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from sempairs import __version__
+from sempairs.catalog.exposure import EXPOSURE, copy_record
 from sempairs.catalog.sources.release import ABOUT as RELEASE
 from sempairs.catalog.table import Catalog
 from sempairs.config import validate
@@ -26,6 +27,7 @@ from sempairs.errors import UserError
 from sempairs.files import atomic_folder, read_json, sha256_file, write_json
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.index import ImageIndex, Int, Labels
+from sempairs.pairs.inherited import inherited_by_pairs
 from sempairs.pairs.manifest import pair_hash, pair_rows, rows_hash
 from sempairs.pairs.relations import class_labels, rule_of
 from sempairs.pairs.released import open_released
@@ -195,6 +197,8 @@ class PairSet:
         """Writes the set as a new folder, whole or not at all. Raises: UserError if it is there already."""
         with atomic_folder(folder) as temporary:
             self.write(temporary)
+            if (self.mining or {}).get("exposure") is not None:
+                copy_record(inherited_by_pairs(self.config), temporary / EXPOSURE)
 
     def write(self, folder: Path) -> None:
         """Writes the files of the set into an existing folder; `save` is what makes that atomic."""
@@ -286,6 +290,7 @@ def save_with_baselines(folder: str | Path, catalog: Catalog, config: PairsConfi
         facts = catalog.content_hash(), len(catalog)
         pairs = PairSet.of(selection, "semantic", *facts)
         pairs.write(temporary)
+        copy_record(inherited_by_pairs(config), temporary / EXPOSURE)
         if selection.draws is None and config.relation != "augmented":
             for arm in ("augmented", "image_matched"):
                 (temporary / arm).mkdir()

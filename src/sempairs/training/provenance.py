@@ -9,11 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from sempairs.files import atomic_write, sha256_bytes
+from sempairs.catalog.exposure import Inherited, record_beside, write_record
+from sempairs.catalog.sources import open_source
+from sempairs.encoders.files import SPEC
+from sempairs.files import read_json, sha256_bytes
+from sempairs.pairs.inherited import inherited_by_pairs
 from sempairs.training import processes
 from sempairs.training.data import TrainingData
 from sempairs.training.recipe import PretrainRecipe
@@ -21,7 +23,6 @@ from sempairs.training.recipe import PretrainRecipe
 PACKAGES = ("sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow")
 # The engine comes under either name.
 _SAME = {"lightning-fabric": "pytorch-lightning"}
-EXPOSED = ("image_id", "file_hash", "pixel_hash", "split_group")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -104,16 +105,38 @@ def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def write_exposure(path: Path, data: TrainingData) -> None:
-    """Ids and hashes of every image that pretraining can show: what no scored image may share."""
-    columns = zip(*(data.catalog.pieces(name, data.plan.images) for name in EXPOSED), strict=True)
-    schema = pa.schema([data.catalog.base.schema.field(name) for name in EXPOSED])
-    with (
-        atomic_write(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer,
-    ):
-        for arrays in columns:
-            writer.write_table(pa.table(list(arrays), schema=schema))
+def inherited(recipe: PretrainRecipe) -> Inherited:
+    """What the encoder it starts from, and the one that mined its pairs, were shown.
+
+    Raises: UserError if a record must be beside the weights or pairs and is not.
+    """
+    found = inherited_by_pairs(recipe.pairs)
+    if recipe.encoder.weights is None:
+        return found
+    folder = Path(recipe.encoder.weights).resolve().parent
+    about = read_json(folder / SPEC) if (folder / SPEC).is_file() else {}
+    expected = about.get("exposure") if isinstance(about, dict) else None
+    record = record_beside(folder, expected, field="encoder.weights")
+    if record is None:
+        name = Path(recipe.encoder.weights).name
+        return found + Inherited((), (f"what the weights it started from ({name}) were trained on",))
+    return found + Inherited((record,))
+
+
+def write_exposure(
+    path: Path,
+    data: TrainingData,
+    inherits: Inherited | None = None,
+    *,
+    cache: Path | None = None,
+    read_pixels: bool = True,
+) -> None:
+    """Hashes and sketches of every image that pretraining can show, and all that is inherited: what no scored
+    image may share. read_pixels: False leaves out what the catalogue does not know."""
+    source = open_source(data.source) if read_pixels else None
+    write_record(
+        path, data.catalog, data.plan.images, source, inherits or Inherited(), cache=cache, shown=True
+    )
 
 
 def _version(package: str) -> str | None:

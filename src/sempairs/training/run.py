@@ -23,7 +23,7 @@ from tqdm import tqdm
 from sempairs.config import save_config
 from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
 from sempairs.errors import UserError
-from sempairs.files import folder_lock, read_json, write_json
+from sempairs.files import folder_lock, read_json, sha256_file, write_json
 from sempairs.methods import build_method
 from sempairs.progress import bar
 from sempairs.training import folder, processes, provenance
@@ -116,7 +116,8 @@ class _Run:
     """One session of a run."""
 
     def __init__(self, recipe: PretrainRecipe, out: Path, pixel_cache: Path | None, fabric: Any) -> None:
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out, self.pixel_cache = recipe, out, pixel_cache
+        self.inherited = provenance.inherited(recipe)
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
         self.per_epoch = steps_per_epoch(self.data.plan.n, recipe.batch_size)
@@ -213,7 +214,9 @@ class _Run:
         record = provenance.merged(recipe, self.facts)
         record |= {"format": 1, "initial_weights": self.initial, **machine}
         write_json(self.out / folder.PROVENANCE, record)
-        provenance.write_exposure(self.out / folder.EXPOSURE, self.data)
+        if start is None or not (self.out / folder.EXPOSURE).is_file():
+            shown = self.out / folder.EXPOSURE
+            provenance.write_exposure(shown, self.data, self.inherited, cache=self.pixel_cache)
         difference = provenance.uncommitted() if machine["code"]["dirty"] else ""
         folder.remove(self.out / folder.DIFFERENCE)
         if difference:
@@ -316,6 +319,7 @@ class _Run:
         save_encoder(
             self.out, self._encoder(), self.recipe.encoder,
             input_size=views.size, mean=views.mean, std=views.std,
+            exposure=sha256_file(self.out / folder.EXPOSURE),
         )  # fmt: skip
         done = {
             "format": 1,
