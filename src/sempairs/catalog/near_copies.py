@@ -1,7 +1,7 @@
 """Near-copies: one picture recompressed, resized, grey, mirrored, turned by quarters or cropped.
 
-A picture is kept as a sketch of 1,152 bytes: brightness at 32 x 32 and two colour differences at 8 x 8, of the
-whole picture, squeezed square, on white. The search has two steps.
+A picture is kept as a sketch of 1,152 bytes: brightness at 32 x 32 and two colour differences at 8 x 8, of
+the whole picture, squeezed square, on white. The search has two steps.
 
 1. Candidates. The lowest cosine coefficients (6 x 6, of unit length, without the mean) of 46 windows of each
    sketch, whole or cropped, are compared with those of every other whole sketch in its 8 positions: mirrored
@@ -12,9 +12,9 @@ whole picture, squeezed square, on white. The search has two steps.
    a seventh of a pixel off would differ, overall and in the worst block, and in colour unless one of the two
    is grey. `difference` is the largest of the three over its limit: up to 1 is a near-copy.
 
-Two drawings that are each other's mirror image (an arrow up, an arrow down) are near-copies by this rule: that
-is what an augmentation makes of them. Pictures without features (a plain ground) and those smaller than 16
-pixels are compared with none. `benchmarks/near_copies.py` measures what is found and what is found wrongly.
+Two drawings that are each other's mirror image (an arrow up, an arrow down) are near-copies by this rule:
+that is what an augmentation makes of them. Pictures without features (a plain ground) and those smaller than
+16 pixels are compared with none. `benchmarks/near_copies.py` measures what is found and what is found wrongly.
 """
 
 from __future__ import annotations
@@ -254,11 +254,10 @@ def _positions(vectors: Real) -> Real:
     """The coefficients of all 8 mirrored and turned versions, (8 * N, 36), position by position."""
     grid = vectors.reshape(-1, WAVES, WAVES)
     odd = (-1.0) ** np.arange(WAVES, dtype=np.float32)
-    found = []
+    signs, found = (np.ones_like(odd), odd), []
     for transposed in (grid, grid.transpose(0, 2, 1)):
-        for down in (np.ones_like(odd), odd):
-            for across in (np.ones_like(odd), odd):
-                found.append((transposed * down[:, None] * across).reshape(len(vectors), -1))
+        for down in signs:
+            found += [(transposed * down[:, None] * across).reshape(len(vectors), -1) for across in signs]
     return np.concatenate(found).astype(np.float32)
 
 
@@ -348,7 +347,7 @@ def _verified(
 def _refined(
     whole: Bytes, windows: Bytes, position: Int, place: NDArray[np.float64]
 ) -> tuple[Int, Real, Real]:
-    """Of pairs of sketches (B, 1152) those that are alike at 16 x 16: which, their difference, their window."""
+    """Of pairs of sketches (B, 1152) those that are alike at 16 x 16: which, their difference and window."""
     one, other = _turned(_planes(whole), position), _planes(windows)
     window = torch.from_numpy(place.astype(np.float32))
     light, under = _smooth(one[:, :1]), _smooth(other[:, :1])

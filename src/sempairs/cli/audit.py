@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 MEASURES_HELP = (
     "Exit with status 1 if NAME>NUMBER (or >=, <, <=) is true, or was not measured; repeatable. Names: "
-    "pairs, classes, evenness, exact-duplicates (pairs), near-duplicates (share of pairs), near-copies (images), unreadable "
-    "(images), shared (images), doubtful (share of pairs), false-pair-rate, false-pair-high (upper end of "
+    "pairs, classes, evenness, exact-duplicates (pairs), near-duplicates (share of pairs), near-copies "
+    "(images), unreadable (images), shared (images), doubtful (share of pairs), false-pair-rate, false-pair-high (upper end of "
     "its interval), false-pair-strict (unsure as false), reviewed (pairs, by persons), licence-missing "
     "(images)."
 )
@@ -59,8 +59,8 @@ def audit(
 ) -> None:
     """Audit a set of pairs: index.html to look at, audit.json to read by program, doubt.parquet to review by.
 
-    Duplicates and near-duplicates (as they are, mirrored, turned or cropped), near-copies among all images, images shared across splits or with
-    evaluation sets, class balance, partners an image, similarity by relation, likely false pairs ranked,
+    Duplicates and near-duplicates (as they are, mirrored, turned or cropped), near-copies among all images,
+    images shared across splits or with evaluation sets, class balance, partners an image, similarity by relation, likely false pairs ranked,
     licences; and, from the verdicts of persons on a random sample, the share of false pairs with an exact
     95% interval. Of a redrawn pool the pairs of the first epoch are audited.
     """
@@ -94,8 +94,8 @@ def audit(
     near = f"{found.near.pairs:,}" if found.near else "not measured"
     copies = f"{found.copies.images:,}" if found.copies else "not measured"
     typer.echo(
-        f"doubtful {found.doubts.count:,}, near-duplicates {near}, images with a near-copy {copies}, one picture twice {found.exact.pairs:,}, "
-        f"shared images {found.shared.images:,}, images without a licence {found.licences.missing:,}"
+        f"doubtful {found.doubts.count:,}, near-duplicates {near}, near-copies {copies}, "
+        f"one picture twice {found.exact.pairs:,}, shared images {found.shared.images:,}, images without a licence {found.licences.missing:,}"
     )
     if found.near and found.near.unreadable:
         first = printable(found.near.unreadable_first[0])

@@ -27,9 +27,11 @@ class EvaluationConfig(Config):
     """Key of splits, folds and subsets. Not the run's seed: every run is scored on the same images."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the encoder's forward pass; features are float32 in both."""
-    near_copies: Annotated[float, Field(ge=0, le=1)] = 0.01
+    near_copies: Annotated[float, Field(ge=0, le=1)] | None = None
     """At most this share of the scored images may be near-copies of what pretraining has seen; they are
-    listed in the result. More refuse the task. No part of the settings hash: the numbers stay the same."""
+    listed in the result. More refuse the task; 1 goes on knowingly. null: .1 where pretraining and task name
+    one source, whose splits are its own (emoji-pairs has .06: clocks and arrows that are each other's mirror
+    images), .01 elsewhere. No part of the settings hash: the numbers stay the same."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Of protocols that train for epochs (linear-moco-1, linear-simclr-1, low-shot); null: as published."""
     steps: Annotated[int, Field(ge=1)] | None = None

@@ -6,8 +6,9 @@ names of groups are compared only within one source (another source's group "7" 
 image of the task that was seen, whatever it was called in pretraining, brings its whole group with it.
 
 Near-copies of what was seen (see `sempairs.catalog.near_copies`) are searched among all scored images, too.
-More than `near_copies` of the scored images refuse the task; fewer are listed in the result. Whoever wants to
-go on knowingly raises that share (`--set near_copies=1`): the number and the first of them stand in each
+More than the share `near_copies` of the scored images refuse the task (a hundredth; a tenth where pretraining
+and task name one source, whose splits are its own); fewer are listed in the result. Whoever wants to go on
+knowingly raises that share (`--set near_copies=1`): the number and the first of them stand in each
 result, beside the share that was allowed.
 """
 
@@ -35,6 +36,7 @@ Mask = NDArray[np.bool_]
 Sketches = NDArray[np.uint8]
 COLUMNS = ("file_hash", "pixel_hash", "split_group")
 LISTED = 20
+OWN_SOURCE, OTHER_SOURCE = 0.1, 0.01
 
 
 @dataclass(frozen=True)
@@ -169,10 +171,17 @@ def seen_nearly(exposure: Exposure, source: Source, catalog: Catalog, rows: Int)
     return SeenNearly(rows, found, exposure)
 
 
-def refuse_nearly_seen(task: str, facts: dict[str, Any], allowed: float) -> None:
-    """Raises: UserError if more than the share `allowed` of the scored images are near-copies of seen ones;
+def allowed(asked: float | None, exposure: Exposure, source: str) -> float:
+    """The share of scored images that may be near-copies: what was asked for, or the default."""
+    if asked is not None:
+        return asked
+    return OWN_SOURCE if source == exposure.source else OTHER_SOURCE
+
+
+def refuse_nearly_seen(task: str, facts: dict[str, Any], limit: float) -> None:
+    """Raises: UserError if more than the share `limit` of the scored images are near-copies of seen ones;
     facts: of `SeenNearly.of`."""
-    if facts["share"] <= allowed:
+    if facts["share"] <= limit:
         return
     first = "; ".join(f"{one['image']} ({one['how']}) of {one['seen']}" for one in facts["first"][:3])
     more = _above(facts["share"])

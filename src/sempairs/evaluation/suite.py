@@ -210,10 +210,11 @@ def prepare(
             "leakage": checked,
             "fit_seen_in_pretraining": int(seen[problem.fitted].sum()),
         }
-        if nearly is not None:
+        if nearly is not None and exposure is not None:
             copies = nearly.of(scan.catalog, problem.scored)
-            leakage.refuse_nearly_seen(task.name, copies, config.near_copies)
-            facts["near_copies_of_pretraining"] = {**copies, "allowed": config.near_copies}
+            allowed = leakage.allowed(config.near_copies, exposure, source.spec)
+            leakage.refuse_nearly_seen(task.name, copies, allowed)
+            facts["near_copies_of_pretraining"] = {**copies, "allowed": allowed}
             if copies["images"]:
                 print(_near_note(task.name, copies), file=sys.stderr)
         if isinstance(problem, Classification | MultiLabel):

@@ -32,8 +32,8 @@ class ExactDuplicates:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of nearly one picture: `alike` as they are, or `copies` by `near_copies.compared`, which also finds
-    what is mirrored, turned or cropped.
+    """Pairs of nearly one picture: `alike` as they are, or `copies` by `near_copies.compared`, which also
+    finds what is mirrored, turned or cropped.
 
     alike: pairs whose root mean square difference is below `threshold` (of a range of 1) both in colour on a
     white ground and in opacity, at `size` pixels a side. alike_on_white: below it in colour alone, as two

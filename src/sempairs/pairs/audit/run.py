@@ -50,7 +50,7 @@ class Audit:
     """What an audit found.
 
     measured_by: what similarities are made of: "embeddings", "pixels", or "" for none.
-    near, copies, similarity, planted: None where not measured. alike, unlike, near_rows: rows of the set to show.
+    near, copies, similarity, planted: None where not measured. alike, unlike, near_rows: rows to show.
     """
 
     subject: Subject
