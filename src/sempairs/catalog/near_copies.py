@@ -14,7 +14,7 @@ the whole picture, squeezed square, on white. The search has two steps.
 
 Two drawings that are each other's mirror image (an arrow up, an arrow down) are near-copies by this rule:
 that is what an augmentation makes of them. Pictures without features (a plain ground) and those smaller than
-16 pixels are compared with none. `benchmarks/near_copies.py` measures what is found and what is found wrongly.
+16 pixels are compared with none. `benchmarks/near_copies.py` measures what is found, and found wrongly.
 """
 
 from __future__ import annotations

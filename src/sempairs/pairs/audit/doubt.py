@@ -22,13 +22,14 @@ pairs for people to look at. It is no probability, and no verdict.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sempairs.pairs.audit.centres import margins
 from sempairs.pairs.audit.similarity import cosine
+from sempairs.pairs.audit.spaces import spaces
 from sempairs.pairs.audit.subject import Subject
 from sempairs.pairs.index import Int, Labels
 from sempairs.pairs.relations import relation_name
@@ -102,11 +103,16 @@ def standard(values: Real, group: Int) -> Real:
 
 
 def _by_similarity(subject: Subject, vectors: Vectors, evidence: list[list[str]]) -> Real:
-    rows, similarity = subject.distinct, cosine(subject, vectors)
+    rows = subject.distinct
+    similarity, margin = np.zeros(len(rows)), np.zeros(len(rows))
+    other, side = np.zeros((2, len(rows)), dtype=np.int64)
+    for part, judged in spaces(subject, vectors):
+        of_part = replace(subject, distinct=rows[part])
+        similarity[part] = cosine(of_part, judged)
+        margin[part], other[part], side[part] = margins(of_part, judged)
     claimed = [_claimed(subject, subject.relation[row]) for row in rows]
     names, relation = np.unique(claimed, return_inverse=True)
     pair = standard(-similarity, _groups(relation, subject.category.codes[rows]))
-    margin, other, side = margins(subject, vectors)
     fit = standard(margin, relation)
     titles = _titles(subject)
     for kind in range(len(names)):
