@@ -20,6 +20,7 @@ from sempairs.evaluation.records import Result
 from sempairs.evaluation.suite import evaluate
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.table import PairSet, save_with_baselines
+from sempairs.training.data import select_rows
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
 
@@ -146,7 +147,8 @@ def test_pairs_bring_what_the_encoder_that_mined_them_was_shown(
     with pytest.raises(UserError, match="near-copies"):
         scored(trained(tmp_path / "direct", fresh, pairs=mined(features)), copies)
     config = validate(PairsConfig, mined(features), where="pairs")
-    save_with_baselines(tmp_path / "pairs", open_source(fresh).scan().catalog, config)
+    images, trained_on = select_rows(recipe(fresh), open_source(fresh).scan().catalog)
+    save_with_baselines(tmp_path / "pairs", images.select(np.arange(trained_on)), config)
     listed = {"relation": "listed", "file": str(tmp_path / "pairs"), "mode": "redrawn"}
     with pytest.raises(UserError, match="near-copies"):
         scored(trained(tmp_path / "by_folder", fresh, pairs=listed), copies)

@@ -1,4 +1,4 @@
-"""Likely false pairs: a doubt in [0, 1] for each pair, from similarity and labels, without a trained model.
+"""Likely false pairs: a doubt in [0, 1] for each pair, from similarity and labels, out of sample.
 
     doubt = sigmoid((z_pair + z_fit) / sqrt(2) + s_labels - 3)
 
@@ -9,7 +9,8 @@ vectors, and each image is compared with centres that neither image of the pair 
 scores, (value - median) / (1.4826 * median absolute deviation), so that false pairs do not set the scale by
 which they are judged; what a score has beyond 3 counts by its logarithm, ln(1 + beyond). Where z_fit is
 unknown, z_pair stands alone, without the sqrt(2). The mean of all images is taken off the vectors first: what
-all of them share tells no pair from another.
+all of them share tells no pair from another. Where there are images enough, similarities are those of a
+space learned from the other meanings alone (see `spaces`).
 s_labels: for each label column in which the two images differ, -ln(share of pairs that differ as much), at
 most 3: a contradiction that most pairs have says nothing. Categories and concepts differ or do not; names
 differ by the share of their words that they do not have in common, where that varies among pairs of one
