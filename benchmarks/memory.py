@@ -147,7 +147,7 @@ def train(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict
         )
         stage("facts")
         with tempfile.TemporaryDirectory() as folder:
-            provenance.write_exposure(Path(folder) / "exposure.parquet", data)
+            provenance.write_exposure(Path(folder) / "exposure.parquet", data, read_pixels=False)
         stage("write_exposure")
         middle = max(0, per_epoch - steps // 2)
         stop = per_epoch + steps // 2

@@ -81,6 +81,16 @@ class Embeddings:
             pq.write_table(table, temporary, compression="zstd")
 
     @classmethod
+    def about_file(cls, path: str | Path) -> dict[str, str]:
+        """What a table says about itself, without its features. Raises: UserError if it is no Parquet."""
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(str(path), f"is no readable Parquet file ({error})") from None
+        named = {key.decode(): value.decode() for key, value in metadata.items()}
+        return {k.removeprefix(_PREFIX): v for k, v in named.items() if k.startswith(_PREFIX)}
+
+    @classmethod
     def open(cls, path: str | Path) -> Embeddings:
         """Raises: UserError if the file is missing, damaged, no such table, or holds an id twice or a number
         that is not finite."""

@@ -20,7 +20,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What `encoder.json` says. `mean` and `std` (R, G, B) are what images in [0, 1] were normalised with."""
+    """What `encoder.json` says. `mean` and `std` (R, G, B) are what images in [0, 1] were normalised with.
+
+    exposure: SHA-256 of the record of what the encoder was shown, which lies beside it; None without one.
+    """
 
     config: EncoderConfig
     width: int
@@ -29,6 +32,7 @@ class EncoderSpec:
     std: tuple[float, float, float]
     weight_hash: str
     sempairs: str
+    exposure: str | None = None
 
     @property
     def input(self) -> dict[str, Any]:
@@ -49,8 +53,12 @@ def save_encoder(
     input_size: int,
     mean: Sequence[float],
     std: Sequence[float],
+    *,
+    exposure: str | None = None,
 ) -> Path:
     """Writes both files into `folder`, each atomically, and returns the path of `encoder.json`.
+
+    exposure: SHA-256 of `exposure.parquet` in the same folder, where what the encoder was shown is known.
 
     The JSON is written last and names the weights' hash, so a crash in between is noticed on loading.
     Raises: UserError if `config` is not the one the encoder was built from.
@@ -75,6 +83,7 @@ def save_encoder(
         "mean": [float(value) for value in mean],
         "std": [float(value) for value in std],
         "weight_hash": weight_hash(weights),
+        **({"exposure": exposure} if exposure is not None else {}),
     }
     write_json(target / SPEC, spec)
     return target / SPEC
@@ -123,6 +132,7 @@ def _read_spec(file: Path) -> EncoderSpec:
             std=_colour(data["std"]),
             weight_hash=str(data["weight_hash"]),
             sempairs=str(data["sempairs"]),
+            exposure=None if data.get("exposure") is None else str(data["exposure"]),
         )
     except UserError:
         raise

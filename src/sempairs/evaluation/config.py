@@ -29,6 +29,11 @@ class EvaluationConfig(Config):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Arithmetic of the encoder's forward pass; features are float32 in both. auto: bf16 where the device has
     instructions for it; results, and their settings hash, have what it took."""
+    near_copies: Annotated[float, Field(ge=0, le=1)] | None = None
+    """At most this share of the scored images may be near-copies of what pretraining has seen; they are
+    listed in the result. More refuse the task; 1 goes on knowingly. null: .1 where pretraining and task name
+    one source, whose splits are its own (emoji-pairs has .06: clocks and arrows that are each other's mirror
+    images), .01 elsewhere. No part of the settings hash: the numbers stay the same."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Of protocols that train for epochs (linear-moco-1, linear-simclr-1, low-shot); null: as published."""
     steps: Annotated[int, Field(ge=1)] | None = None

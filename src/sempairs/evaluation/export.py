@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sempairs.catalog.exposure import Inherited, beside, copy_record
 from sempairs.catalog.sources import open_source, scan_and_tell
 from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
 from sempairs.evaluation.features import SETTINGS, compute_features
 from sempairs.evaluation.target import open_target
+from sempairs.pairs.inherited import UNTRAINED
 from sempairs.precision import Precision
 
 
@@ -25,6 +27,7 @@ def export_features(
     device: str = "cpu",
 ) -> tuple[int, int]:
     """Writes a Parquet table: image_id, file_hash, and `features`, float32 lists of one width; (rows, width).
+    Beside it, as OUT.exposure.parquet, what the encoder was shown, where that is recorded.
 
     split: only images of that split. batch_size: images embedded at once; by default as many as fit in little
     memory. The table's metadata names the encoder's weight hash and input, the source and the settings.
@@ -55,6 +58,11 @@ def export_features(
         "sempairs": __version__,
         **SETTINGS,
     }
+    # What the encoder was shown comes along: pairs mined from these features bring it to a run.
+    if target.record is not None:
+        about["exposure"] = copy_record(Inherited((target.record,)), beside(out))
+    elif target.kind == "random":
+        about["exposure"] = UNTRAINED
     ids, hashes = (tuple(map(str, catalog.column(name))) for name in ("image_id", "file_hash"))
     Embeddings(ids, hashes, features, {key: str(value) for key, value in about.items()}).save(out)
     return rows, width

@@ -3,9 +3,10 @@
 Validation images choose λ and nothing else; the weights are those of the last epoch. `Result.extra` holds:
 encoder and data (hashes of the weights, and of the task's images and labels), classes, fit_images,
 validation_images, what the task left out (`notes`), unreadable (images the source could not read), leakage
-(which keys were compared with pretraining's record, or why none), fit_seen_in_pretraining (images fitted on
-that pretraining has seen: allowed, and said), device, commit and code (of the package that scored: its commit
-and the hash of its files), and what the protocol adds.
+(which keys were compared with pretraining's record, what it does not know, or why none was
+compared), near_copies_of_pretraining (scored images that are near-copies of seen ones),
+fit_seen_in_pretraining (images fitted on that pretraining has seen: allowed, and said), device, commit and
+code (of the package that scored: its commit and the hash of its files), and what the protocol adds.
 """
 
 from __future__ import annotations
@@ -194,6 +195,7 @@ def prepare(
             raise UserError(f"task {task.name}: {error}", "") from None
     needed = [np.union1d(problem.scored, problem.fitted) for problem in problems]
     exposure, seen = target.exposure, np.zeros(len(scan.catalog), dtype=bool)
+    nearly: leakage.SeenNearly | None = None
     checked: str | list[str] = f"not checked: {target.weights}, no pretraining is recorded"
     if exposure is not None:
         hashed = scan.catalog
@@ -202,22 +204,44 @@ def prepare(
         seen = leakage.seen(exposure, hashed, source.spec)
         known = (exposure.file_hashes, exposure.pixel_hashes, exposure.groups)
         checked = [name for name, values in zip(leakage.COLUMNS, known, strict=True) if values]
+        checked += [f"not known: {text}" for text in exposure.unknown]
+    for task, problem in zip(tasks, problems, strict=True):
+        leakage.refuse_seen(task.name, scan.catalog, problem.scored, seen)
+    if exposure is not None:
+        scored = np.unique(np.concatenate([problem.scored for problem in problems]))
+        nearly = leakage.seen_nearly(exposure, source, scan.catalog, scored)
+        assert isinstance(checked, list)
+        checked += ["near_copies"] if nearly is not None else []
     prepared = []
     for task, problem, rows in zip(tasks, problems, needed, strict=True):
-        leakage.refuse_seen(task.name, scan.catalog, problem.scored, seen)
-        facts = {
+        facts: dict[str, Any] = {
             "data": scan.catalog.select(rows).content_hash(),
             "unreadable": len(scan.problems),
             "notes": dict(problem.notes),
             "leakage": checked,
             "fit_seen_in_pretraining": int(seen[problem.fitted].sum()),
         }
+        if nearly is not None and exposure is not None:
+            copies = nearly.of(scan.catalog, problem.scored)
+            allowed = leakage.allowed(config.near_copies, exposure, source.spec)
+            leakage.refuse_nearly_seen(task.name, copies, allowed)
+            facts["near_copies_of_pretraining"] = {**copies, "allowed": allowed}
+            if copies["images"]:
+                print(_near_note(task.name, copies), file=sys.stderr)
         if isinstance(problem, Classification | MultiLabel):
             facts["classes"] = len(problem.classes)
             facts["fit_images"] = len(problem.folds[0].fit)
             facts["validation_images"] = len(problem.folds[0].validation)
         prepared.append(Prepared(task, problem, _suited(task, problem, protocols, config), rows, facts))
     return prepared
+
+
+def _near_note(task: str, copies: Mapping[str, Any]) -> str:
+    first = copies["first"][0]
+    return (
+        f"task {task}: {copies['images']} of the scored images are near-copies of what pretraining has seen, "
+        f"such as {first['image']} ({first['how']}) of {first['seen']}; the results list them"
+    )
 
 
 def _suited(

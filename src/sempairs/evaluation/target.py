@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sempairs import __version__
+from sempairs.catalog.exposure import EXPOSURE, record_beside
 from sempairs.encoders import (
     Encoder,
     EncoderConfig,
@@ -32,13 +33,15 @@ SMALL_SIZE, LARGE_SIZE = 32, 224
 
 @dataclass(frozen=True)
 class Target:
-    """An encoder to evaluate. name: for `Result.run`. exposure: None where no pretraining is recorded."""
+    """An encoder to evaluate. name: for `Result.run`. exposure: what it was
+    shown, from the file `record`; None where no pretraining is recorded."""
 
     name: str
     kind: Literal["run", "encoder", "random"]
     encoder: Encoder
     spec: EncoderSpec
     exposure: Exposure | None
+    record: Path | None = None
 
     @property
     def weights(self) -> str:
@@ -79,13 +82,13 @@ def open_target(encoder: str | Path, *, seed: int = 0, prefix: str | None = None
     if path.is_file() and path.name == WEIGHTS:
         path = path.with_name(SPEC)
     folder = (path.parent if path.suffix == ".json" else path).resolve()
-    exposure = None
     is_run = (folder / "recipe.yaml").exists()
-    if is_run:
-        exposure = _exposure_of_run(folder)
+    source = _source_of_run(folder) if is_run else ""
     loaded = load_encoder(path)
+    record = record_beside(folder, loaded.spec.exposure, field="run" if is_run else "encoder")
+    exposure = None if record is None else read_exposure(record, source)
     name = folder.name if path.suffix != ".json" or path.name == "encoder.json" else path.stem
-    return Target(name, "run" if is_run else "encoder", loaded, loaded.spec, exposure)
+    return Target(name, "run" if is_run else "encoder", loaded, loaded.spec, exposure, record)
 
 
 def _is_of_sempairs(path: Path) -> bool:
@@ -117,15 +120,14 @@ def random_target(
     return Target(name, "random", encoder.eval(), spec, None)
 
 
-def _exposure_of_run(folder: Path) -> Exposure:
+def _source_of_run(folder: Path) -> str:
+    """The source a run's recipe names. Raises: UserError if it is not finished, or lacks its record."""
     from sempairs.config import read_yaml
 
     if not (folder / "finished.json").exists():
         remedy = "finish it with `sempairs pretrain … --resume`"
         rule = "must be finished: the encoder of its last epoch is scored"
         raise UserError("run", rule, str(folder), remedy)
-    record = folder / "exposure.parquet"
-    if not record.exists():
+    if not (folder / EXPOSURE).exists():
         raise UserError("run", "lacks exposure.parquet, so leakage cannot be ruled out", str(folder))
-    source = read_yaml(folder / "recipe.yaml").get("data", {}).get("source", "")
-    return read_exposure(record, str(source))
+    return str(read_yaml(folder / "recipe.yaml").get("data", {}).get("source", ""))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from sempairs.catalog.exposure import Inherited
 from sempairs.config import Config
 from sempairs.registry import Registry, Section
 
@@ -98,6 +99,13 @@ class PairsConfig(Config):
     def identity(self) -> Mapping[str, Any]:
         """Settings that decide a redrawn pool beside its images, for the hash of its manifest."""
         return {}
+
+    def inherited(self) -> Inherited:
+        """What an encoder that found the pairs was shown, which whoever trains on them inherits.
+
+        Raises: UserError if a record of it must be there and is not, or is another one.
+        """
+        return Inherited()
 
     def rule(self, index: ImageIndex) -> Rule:
         """Who may be whose partner. Raises: UserError if a column it needs is empty or absent."""

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from sempairs import __version__
+from sempairs.catalog.exposure import EXPOSURE, copy_record
 from sempairs.catalog.sources.release import ABOUT as RELEASE
 from sempairs.catalog.table import Catalog
 from sempairs.config import validate
@@ -209,6 +210,8 @@ class PairSet:
         """Writes the set as a new folder, whole or not at all. Raises: UserError if it is there already."""
         with atomic_folder(folder) as temporary:
             self.write(temporary)
+            if (self.mining or {}).get("exposure") is not None:
+                copy_record(self.config.inherited(), temporary / EXPOSURE)
 
     def write(self, folder: Path) -> None:
         """Writes the files of the set into an existing folder; `save` is what makes that atomic."""
@@ -300,6 +303,7 @@ def save_with_baselines(folder: str | Path, catalog: Catalog, config: PairsConfi
         facts = catalog.content_hash(), len(catalog)
         pairs = PairSet.of(selection, "semantic", *facts)
         pairs.write(temporary)
+        copy_record(config.inherited(), temporary / EXPOSURE)
         if selection.draws is None and not config.one_image:
             for arm in ("augmented", "image_matched"):
                 (temporary / arm).mkdir()

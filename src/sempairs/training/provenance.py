@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
+from sempairs.catalog.exposure import Inherited, record_beside, write_record
+from sempairs.catalog.sources import open_source
 from sempairs.config import Config, validate
+from sempairs.encoders.files import SPEC
 from sempairs.errors import UserError
-from sempairs.files import atomic_write, sha256_bytes, sha256_file
+from sempairs.files import read_json, sha256_bytes, sha256_file
 from sempairs.precision import instruction_sets
 
 if TYPE_CHECKING:
@@ -37,7 +40,6 @@ PACKAGES = (
 )  # fmt: skip
 # The engine comes under either name.
 _SAME = {"lightning-fabric": "pytorch-lightning"}
-EXPOSED = ("image_id", "file_hash", "pixel_hash", "split_group")
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -345,19 +347,38 @@ def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def write_exposure(path: Path, data: TrainingData) -> None:
-    """Ids and hashes of every image that pretraining can show: what no scored image may share."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def inherited(recipe: PretrainRecipe) -> Inherited:
+    """What the encoder it starts from, and the one that mined its pairs, were shown.
 
-    columns = zip(*(data.catalog.pieces(name, data.plan.images) for name in EXPOSED), strict=True)
-    schema = pa.schema([data.catalog.base.schema.field(name) for name in EXPOSED])
-    with (
-        atomic_write(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer,
-    ):
-        for arrays in columns:
-            writer.write_table(pa.table(list(arrays), schema=schema))
+    Raises: UserError if a record must be beside the weights or pairs and is not.
+    """
+    found = recipe.pairs.inherited()
+    if recipe.encoder.weights is None:
+        return found
+    folder = Path(recipe.encoder.weights).resolve().parent
+    about = read_json(folder / SPEC) if (folder / SPEC).is_file() else {}
+    expected = about.get("exposure") if isinstance(about, dict) else None
+    record = record_beside(folder, expected, field="encoder.weights")
+    if record is None:
+        name = Path(recipe.encoder.weights).name
+        return found + Inherited((), (f"what the weights it started from ({name}) were trained on",))
+    return found + Inherited((record,))
+
+
+def write_exposure(
+    path: Path,
+    data: TrainingData,
+    inherits: Inherited | None = None,
+    *,
+    cache: Path | None = None,
+    read_pixels: bool = True,
+) -> None:
+    """Hashes and sketches of every image that pretraining can show, and all that is inherited: what no scored
+    image may share. read_pixels: False leaves out what the catalogue does not know."""
+    source = open_source(data.source) if read_pixels else None
+    write_record(
+        path, data.catalog, data.plan.images, source, inherits or Inherited(), cache=cache, shown=True
+    )
 
 
 def _version(package: str) -> str | None:

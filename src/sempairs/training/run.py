@@ -134,6 +134,8 @@ class _Run:
         on_session: Callable[[provenance.Session], None] | None,
     ) -> None:
         self.recipe, self.asked, self.out, self.on_session = recipe, asked, out, on_session
+        self.pixel_cache = pixel_cache
+        self.inherited = provenance.inherited(recipe)
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
         self.per_epoch = recipe.sampler.steps(self.data.plan.meaning, recipe.batch_size)
@@ -243,7 +245,9 @@ class _Run:
         write_json(self.out / folder.RESOLVED, {name: record[name] for name in resolved})
         write_json(self.out / folder.ENVIRONMENT, {**machine, "sessions": record["sessions"]})
         write_json(self.out / folder.PROVENANCE, record)
-        provenance.write_exposure(self.out / folder.EXPOSURE, self.data)
+        if start is None or not (self.out / folder.EXPOSURE).is_file():
+            exposure = self.out / folder.EXPOSURE
+            provenance.write_exposure(exposure, self.data, self.inherited, cache=self.pixel_cache)
         difference = provenance.uncommitted() if session.code.dirty else ""
         folder.remove(self.out / folder.DIFFERENCE)
         if difference:
@@ -370,6 +374,7 @@ class _Run:
         save_encoder(
             self.out, self._encoder(), self.recipe.encoder,
             input_size=views.size, mean=views.mean, std=views.std,
+            exposure=sha256_file(self.out / folder.EXPOSURE),
         )  # fmt: skip
         done = {
             "format": 1,

@@ -7,10 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from sempairs.catalog.exposure import Inherited
 from sempairs.errors import UserError
 from sempairs.pairs import listing
 from sempairs.pairs.config import RELATIONS, PairsConfig
 from sempairs.pairs.index import ImageIndex
+from sempairs.pairs.inherited import of_folder
 from sempairs.pairs.rules import Rule, by_own_labels
 from sempairs.pairs.select import AUGMENTED, Selection, of_list
 from sempairs.pairs.table import PairSet
@@ -30,6 +32,9 @@ class Listed(PairsConfig):
 
     relation: Literal["listed"] = "listed"
     file: str
+
+    def inherited(self) -> Inherited:
+        return of_folder(self.file) if Path(self.file).is_dir() else Inherited()
 
     def rule(self, index: ImageIndex) -> Rule:
         return by_own_labels(index)

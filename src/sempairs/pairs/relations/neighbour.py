@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
 from sempairs import keyed
+from sempairs.catalog.exposure import Inherited
 from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
 from sempairs.pairs.config import RELATIONS, PairsConfig
 from sempairs.pairs.draw import ListDraws
 from sempairs.pairs.index import ImageIndex, Int, Labels, Mask
+from sempairs.pairs.inherited import of_features
 from sempairs.pairs.matching import SIDE, STREAM
 from sempairs.pairs.neighbours import IndexReport, Searcher
 from sempairs.pairs.rules import Rule, by_own_labels, class_labels
@@ -99,6 +101,9 @@ class Neighbour(PairsConfig):
             raise ValueError("must be above min_similarity")
         return most
 
+    def inherited(self) -> Inherited:
+        return of_features(self.embeddings)
+
     def rule(self, index: ImageIndex) -> Rule:
         """In a pool, images without a label mean nothing but themselves: all that hang together by some
         neighbour would soon be all there are."""
@@ -163,7 +168,7 @@ def mined(index: ImageIndex, config: Neighbour) -> tuple[Edges, dict[str, Any]]:
     best = np.concatenate([np.empty(0, dtype=np.float32), *nearest])
     about = {
         "embeddings": table.hash,
-        **{key: table.about[key] for key in ("encoder", "data") if key in table.about},
+        **{key: table.about[key] for key in ("encoder", "data", "exposure") if key in table.about},
         "label_used": None if config.same_category is None else "category",
         "images": searched,
         "copies": len(index) - searched,
