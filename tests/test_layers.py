@@ -12,7 +12,19 @@ import pytest
 import sempairs
 
 PACKAGE = Path(sempairs.__file__).parent
-LEAVES = ("__init__", "errors", "registry", "files", "keyed", "config", "progress", "embeddings", "metrics")
+LEAVES = (
+    "__init__",
+    "errors",
+    "registry",
+    "files",
+    "keyed",
+    "config",
+    "progress",
+    "embeddings",
+    "metrics",
+    "recipes",
+    "plugins",
+)
 STAGES = (
     "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",
     "study", "cli",

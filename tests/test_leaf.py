@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sempairs.config import Config, Duration, Ramp, load_config, save_config, validate
-from sempairs.errors import UserError, nearest
-from sempairs.files import atomic_folder, atomic_write, folder_lock, read_json, resolve_inside, write_json
+from sempairs.errors import UserError, nearest, unknown
+from sempairs.files import (
+    atomic_folder,
+    atomic_write,
+    decode_text,
+    folder_lock,
+    read_json,
+    resolve_inside,
+    write_json,
+)
 from sempairs.registry import Registry
 
 
@@ -37,13 +45,27 @@ def test_nearest_suggests_only_what_is_near():
 
 
 def test_registry_refuses_a_second_entry_and_suggests_on_a_wrong_name():
-    registry: Registry[int] = Registry("method")
-    registry.register("simclr")(1)
-    assert registry.get("simclr") == 1
+    class Entry:
+        name = "simclr"
+
+    registry: Registry[type] = Registry("method")
+    assert registry.register(Entry) is Entry
+    assert registry.get("simclr") is Entry
     with pytest.raises(ValueError, match="registered already"):
-        registry.register("simclr")(2)
+        registry.register(Entry)
+    with pytest.raises(ValueError, match="must state its name"):
+        registry.register(object)
     with pytest.raises(UserError, match=r"method is unknown, got 'simcrl'; did you mean 'simclr'\?"):
         registry.get("simcrl")
+
+
+def test_of_many_choices_near_ones_only_are_listed():
+    names = [f"{a}{b}" for a in ("resnet", "vit", "swin") for b in range(20)]
+    line = str(unknown("encoder.arch", "resnet2O", names))
+    assert "did you mean 'resnet" in line and "choose from" not in line and "vit" not in line
+    assert len(line) < 200
+    assert str(unknown("encoder.arch", "qqq", names)).endswith("none of 60 is like it")
+    assert "choose from: a, b" in str(unknown("x", "c", ["a", "b"]))
 
 
 def test_atomic_write_leaves_the_old_file_on_an_error(tmp_path):
@@ -90,6 +112,33 @@ def _try_lock(folder, queue):
             queue.put("held")
     except UserError as error:
         queue.put(str(error))
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
+def test_text_of_any_tool_is_read_by_its_mark(tmp_path, encoding):
+    marks = {"utf-16-le": "utf-16", "utf-16-be": "utf-16", "utf-32-le": "utf-32", "utf-32-be": "utf-32"}
+    text = ("\ufeff" if encoding in marks else "") + '{"größe": "猫"}\r\n'
+    assert decode_text(text.encode(encoding)) == '{"größe": "猫"}\r\n'
+    (tmp_path / "any.json").write_bytes(text.encode(encoding))
+    assert read_json(tmp_path / "any.json") == {"größe": "猫"}
+
+
+def test_text_that_is_not_what_its_mark_says():
+    for data in (b"\xff", b"\xff\xfea", "ö".encode("latin-1")):
+        with pytest.raises(UnicodeDecodeError):
+            decode_text(data)
+    assert decode_text(b"\xefa", errors="surrogateescape") == "\udcefa"
+    assert decode_text(b"") == ""
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5_000, "", "{'a': 1}"])
+def test_json_that_no_reader_takes_is_one_line(tmp_path, text):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(UserError, match="is not readable JSON") as caught:
+        read_json(tmp_path / "bad.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_locked_against_another_process(tmp_path):

@@ -12,8 +12,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from sempairs.errors import UserError, nearest
+from sempairs import plugins
+from sempairs.errors import UserError, nearest, unknown
 from sempairs.files import atomic_write
+from sempairs.recipes import recipe_path
+from sempairs.registry import UNKNOWN, Section
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -112,7 +115,7 @@ def _is_number(value: object) -> bool:
 
 
 def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
-    """The recipe in a YAML file, after `a.b=value` overrides.
+    """The recipe in a YAML file, or the one that comes along under that name, after `a.b=value` overrides.
 
     Raises: UserError, one line, for a missing or unreadable file and for every value out of its rule.
     """
@@ -120,7 +123,11 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
 
 
 def read_yaml(path: str | Path, what: str = "recipe") -> dict[str, Any]:
-    """The mapping in a YAML file. what: it is called in messages. Raises: UserError."""
+    """The mapping in a YAML file, or in the recipe that comes along under that name.
+
+    what: it is called in messages. Raises: UserError.
+    """
+    path = recipe_path(path) if what == "recipe" else path
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -163,11 +170,16 @@ def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
 
 
 def validate(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
-    """`data` as a config. Raises: UserError, one line, naming the first field out of its rule."""
+    """`data` as a config, after the plugins it names are loaded.
+
+    Raises: UserError, one line, naming the first field out of its rule.
+    """
+    if isinstance(named := data.get("plugins"), list | tuple):
+        plugins.load(named, f"{where}: plugins" if where else "plugins")
     try:
         return cls.model_validate(data)
     except ValidationError as error:
-        raise _one_line(cls, error, where) from None
+        raise _one_line(cls, error, data, where) from None
 
 
 def save_config(config: BaseModel, path: str | Path) -> None:
@@ -177,16 +189,18 @@ def save_config(config: BaseModel, path: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> UserError:
+def _one_line(cls: type[BaseModel], error: ValidationError, data: Mapping[str, Any], where: str) -> UserError:
     first = error.errors()[0]
-    # Tags of discriminated unions stand in `loc` without being keys of the recipe; harmless in a message.
     field = ".".join(str(part) for part in first["loc"]) or cls.__name__
     prefix = f"{where}: " if where else ""
     if first["type"] == "extra_forbidden":
-        known = _keys_at(cls, first["loc"][:-1])
+        known = _keys_at(cls, first["loc"][:-1], data)
         near = nearest(str(first["loc"][-1]), known)
         remedy = f"did you mean {near!r}?" if near else f"known keys: {', '.join(sorted(known))}"
         return UserError(prefix + field, "is not a known key", remedy=remedy)
+    if first["type"] == UNKNOWN:
+        key, names = first["ctx"]["key"], first["ctx"]["names"]
+        return unknown(f"{prefix}{field}.{key}", first["input"][key], names)
     if first["type"] == "missing":
         return UserError(prefix + field, "is required")
     rule = first["msg"].removeprefix("Value error, ")
@@ -198,23 +212,20 @@ def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> UserE
     return UserError(prefix + field, rule, first["input"])
 
 
-def _keys_at(cls: type[BaseModel], loc: Sequence[Any]) -> set[str]:
-    """Names of the fields of the section at `loc`, as far as the types tell."""
+def _keys_at(cls: type[BaseModel], loc: Sequence[Any], data: Any) -> set[str]:
+    """Names of the fields of the section at `loc`, as far as types, and the names in `data`, tell."""
     current: set[type[BaseModel]] = {cls}
     for part in loc:
+        data = data.get(part) if isinstance(data, Mapping) else None
         inside: set[type[BaseModel]] = set()
         for model in current:
             if str(part) in model.model_fields:
-                inside |= _models_in(model.model_fields[str(part)].annotation)
-        tagged = {model for model in current if _tag(model) == part}
-        current = inside or tagged or current
+                field = model.model_fields[str(part)]
+                sections = [given for given in field.metadata if isinstance(given, Section)]
+                chosen = {config for section in sections if (config := section.config_of(data))}
+                inside |= chosen or _models_in(field.annotation)
+        current = inside or current
     return {name for model in current for name in model.model_fields}
-
-
-def _tag(model: type[BaseModel]) -> Any:
-    """What a section calls itself in a union of sections: the default of its field `name`."""
-    field = model.model_fields.get("name")
-    return field.default if field else None
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from sempairs.errors import UserError
+
+# The marks of UTF-32 start like those of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 @contextmanager
@@ -75,11 +85,23 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file. Raises: UserError if it is missing or not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(decode_text(Path(path).read_bytes()))
     except FileNotFoundError:
         raise UserError(str(path), "does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    # ValueError: no text, no JSON, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(str(path), f"is not readable JSON ({error})") from None
+
+
+def decode_text(data: bytes, *, errors: str = "strict") -> str:
+    """Text that any tool wrote: a byte order mark says which UTF it is in and is left out; else it is UTF-8.
+
+    Raises: UnicodeDecodeError, unless `errors` says what to do.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, errors)
+    return data.decode("utf-8", errors)
 
 
 def sha256_bytes(data: bytes) -> str:

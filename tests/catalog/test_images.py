@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from sempairs.catalog.images import Header, UnreadableImage, decode, header, pixel_hash
+from sempairs.catalog.images import Header, UnreadableImage, decode, header, orientation_of, pixel_hash
 
 Noise = Callable[..., Image.Image]
 ToBytes = Callable[..., bytes]
@@ -168,6 +168,18 @@ def test_orientation_written_behind_the_pixels(noise: Noise, to_bytes: ToBytes) 
     size = struct.pack(">I", len(chunk) - 4)
     data = data[:end] + size + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[end:]
     assert header(data)[:2] == decode(data).size == (4, 6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_as_they_are_stored(noise: Noise, to_bytes: ToBytes, orientation: int) -> None:
+    """For annotations that count these: the orientation is told, and left out on request."""
+    image, exif = noise(3, (7, 5)), Image.Exif()
+    exif[0x0112] = orientation
+    data = to_bytes(image, "PNG", exif=exif.tobytes())
+    assert orientation_of(data) == orientation
+    assert decode(data, upright=False).tobytes() == image.tobytes()
+    assert decode(data).size == ((5, 7) if orientation >= 5 else (7, 5))
+    assert orientation_of(to_bytes(image, "PNG")) == 1
 
 
 def test_an_orientation_that_does_not_exist(noise: Noise, to_bytes: ToBytes) -> None:

@@ -7,16 +7,15 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sempairs.cli.main import run
+from sempairs.recipes import FOLDER as RECIPES
 
 from .conftest import make_photos
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 DEBUG = str(RECIPES / "pretrain-debug.yaml")
 STUDY = str(RECIPES / "debug.yaml")
 
@@ -268,3 +267,10 @@ def test_doctor_finds_this_machine_well(sempairs):
     status, out, errors = sempairs("doctor")
     assert (status, errors) == (0, [])
     assert "emoji-pairs        sound" in out
+
+
+def test_completion_of_the_shell_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["--show-completion", "bash"])
+    assert ended.value.code in (0, None)
+    assert "_SEMPAIRS_COMPLETE=complete_bash" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from sempairs.methods import METHODS, Method, PairMethod, build_method
 from sempairs.methods.objectives.joint import JointObjective
 from sempairs.methods.objectives.several import SeveralObjective
-from sempairs.views.records import PAIR, Crop, Slot, Views
+from sempairs.testing.methods import WIDTH, made_up_views, small_encoder
+from sempairs.views.records import Views
 
-WIDTH = 6
 # Objectives beside the published one, which every method whose loss is of two views can have.
 OBJECTIVES = {
     "joint": JointObjective(),
@@ -38,29 +38,6 @@ def build_variant(
     return build_method(config, encoder, WIDTH, seed=seed, meanings=meanings, objective=objective)
 
 
-def make_encoder() -> nn.Module:
-    """(B, 3, 8, 8) to (B, WIDTH), with batch normalisation as real encoders have."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        convolution = nn.Conv2d(3, WIDTH, 3, padding=1)
-    norm, pool = nn.BatchNorm2d(WIDTH), nn.AdaptiveAvgPool2d(1)
-    return nn.Sequential(convolution, norm, nn.ReLU(), pool, nn.Flatten())
-
-
-def make_views(batch: int = 8, *, slots: Sequence[Slot] = PAIR, local: int = 0, seed: int = 0) -> Views:
-    """Noise for each of `slots`, then for `local` crops of half the size; every third pair is one image."""
-    generator = torch.Generator().manual_seed(seed)
-    members = ("anchor", "partner")
-    wanted = [*slots, *(Slot(members[i % 2], "local") for i in range(local))]
-    sizes = {"global": 8, "original": 8, "local": 4}
-    crops = tuple(
-        Crop(torch.randn(batch, 3, *[sizes[s.kind]] * 2, generator=generator), s.member, s.kind)
-        for s in wanted
-    )
-    pairs = torch.arange(batch)
-    return Views(crops, pairs, pairs // 2, pairs % 3 > 0)
-
-
 def swap_views(views: Views) -> Views:
     """The same pairs, the members' pictures exchanged."""
     left, right = views.crops
@@ -75,22 +52,22 @@ def swapped_views() -> Callable[[Views], Views]:
 
 @pytest.fixture
 def encoder() -> nn.Module:
-    return make_encoder()
+    return small_encoder()
 
 
 @pytest.fixture
 def new_encoder() -> Callable[[], nn.Module]:
-    return make_encoder
+    return small_encoder
 
 
 @pytest.fixture
 def views() -> Views:
-    return make_views()
+    return made_up_views()
 
 
 @pytest.fixture
 def new_views() -> Callable[..., Views]:
-    return make_views
+    return made_up_views
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from sempairs.views.records import Crop, Slot, Views
 
 WIDTH, LAMBDA = 6, 0.3
 SMALL = {
-    "hidden": 8, "out": 5, "predictor_hidden": 7, "queue": 12, "prototypes": 4, "freeze_prototypes": 0.0,
+    "hidden": 8, "out": 5, "predictor_hidden": 16, "queue": 12, "prototypes": 4, "freeze_prototypes": 0.0,
 }  # fmt: skip
 TAKERS = [name for name in METHODS.names() if issubclass(METHODS.get(name), PairMethod)]
 SLOTS = (Slot("anchor"), Slot("partner"), Slot("anchor"))
@@ -301,7 +301,7 @@ def test_methods_of_other_losses_refuse_it(name, encoder) -> None:
         ({"name": "joint", "heads": "three"}, "must be 'one' or 'two'"),
         ({"name": "joint", "partners": 0}, "greater than or equal to 1"),
         ({"name": "joint", "lambda": 0.5}, "is not a known key"),
-        ({"name": "jiont"}, "names no objective; did you mean 'joint'?"),
+        ({"name": "jiont"}, "objective.name is unknown, got 'jiont'; did you mean 'joint'?"),
     ],
 )
 def test_mistakes_are_one_line(settings, says) -> None:

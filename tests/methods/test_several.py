@@ -19,7 +19,7 @@ from sempairs.views.records import Crop, Slot, Views
 
 from .conftest import PAIRWISE, build_variant
 
-SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7, "queue": 12, "prototypes": 4, "freeze_prototypes": 0}
+SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 16, "queue": 12, "prototypes": 4, "freeze_prototypes": 0}
 
 
 def crops(count: int, batch: int = 5, width: int = 4) -> list[Tensor]:

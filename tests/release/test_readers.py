@@ -103,6 +103,9 @@ def test_croissant_says_what_the_files_are(ready: Path) -> None:
     assert described["license"] == ["https://spdx.org/licenses/CC-BY-4.0.html"]
     assert [person["name"] for person in described["creator"]] == ["Ann", "Ben"]
     assert described["datePublished"] == "2026-01-31"
+    assert described["citeAs"] == "Ann and Ben (2026): Tiny pairs, version 1.0.0."
+    card = (ready / "full" / "README.md").read_text()
+    assert "## Citation\n\n```\nAnn and Ben (2026): Tiny pairs, version 1.0.0.\n```" in card
 
 
 def test_front_matter(ready: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from sempairs.config import save_config, validate
 from sempairs.errors import UserError
 from sempairs.files import read_json, write_json
+from sempairs.recipes import recipe_path
 from sempairs.study.plan import check_out, freeze, load_plan, make_plan
 from sempairs.study.recipe import StudyRecipe, load_study
 
@@ -152,7 +152,7 @@ def test_no_plan_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["quickstart", "debug"])
 def test_the_recipes_that_come_along(name):
-    path = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
+    path = recipe_path(name)
     recipe = load_study(path)
     plan = make_plan(recipe)
     assert set(plan.differences["semantic − augmented"]["simclr"]) == {"pairs.arm"}
@@ -162,7 +162,7 @@ def test_the_recipes_that_come_along(name):
 
 
 def test_a_recipe_comes_back_equal(tmp_path):
-    recipe = load_study(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    recipe = load_study("quickstart")
     save_config(recipe, tmp_path / "again.yaml")
     assert load_study(tmp_path / "again.yaml") == recipe
     changed = load_study(tmp_path / "again.yaml", ("seeds=[4, 5]", "base.method.temperature=0.1"))

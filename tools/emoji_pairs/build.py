@@ -33,8 +33,10 @@ from sempairs.pairs.table import save_with_baselines
 from sempairs.progress import track
 from sempairs.release import build_release, write_release
 from sempairs.release.facts import Answers, ReleaseFacts, Screening, Section
+from sempairs.release.writer import ATTRIBUTES
 
 VERSION = "1.1.0"
+PUBLISHED = "2026-11-23"
 SEED = 0
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -178,7 +180,7 @@ def _with_pairs(
     config = PairsConfig(relation="cross_domain", mode="fixed", seed=SEED)
     pairs = save_with_baselines(place / "pairs", train, config)
     audit(pairs).write(place / "pairs" / "audit")
-    return build_release(
+    about = build_release(
         place / "pairs",
         out,
         name=name,
@@ -190,12 +192,15 @@ def _with_pairs(
             licence="Apache-2.0",
             keywords=TAGS,
             creator=("The sempairs authors",),
+            date=PUBLISHED,
             datasheet=Answers(**DATASHEET),
             sections=tuple(Section(heading=heading, text=text) for heading, text in sections),
             screening=Screening(**screening.facts(screening.read())),
             record=facts,
         ),
     )
+    (out / ATTRIBUTES).unlink()  # this repository has its own, and no Git LFS
+    return about
 
 
 def catalogue(name: str, kept: list[Drawing], collection: Collection) -> tuple[Catalog, dict[str, bytes]]:

@@ -55,12 +55,13 @@ class Header(NamedTuple):
     mode: str
 
 
-def decode(data: bytes, *, square: int | None = None) -> Image.Image:
+def decode(data: bytes, *, square: int | None = None, upright: bool = True) -> Image.Image:
     """The picture in an image file's bytes: RGB, or RGBA where the file says anything about transparency;
     upright (EXIF orientation applied), 16-bit grey scaled to 8 bits, fully loaded.
 
     square: a JPEG whose shorter side has at least twice as many pixels comes as its central square of this
     side, decoded at a half, a quarter or an eighth of its size, which is faster. Others come as they are.
+    upright: False leaves the picture as its pixels are stored, for annotations that count these.
 
     Raises: UnreadableImage if it is damaged, truncated, no image, has more pixels than Pillow's
     `MAX_IMAGE_PIXELS`, or has pixels without a defined range (floats, 32-bit integers).
@@ -79,7 +80,7 @@ def decode(data: bytes, *, square: int | None = None) -> Image.Image:
             left, top = (width - side) / 2, (height - side) / 2
             box = (left, top, left + side, top + side)
             image = image.resize((square, square), Image.Resampling.BILINEAR, box=box)
-        return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return image.transpose(_UPRIGHT[orientation]) if upright and orientation in _UPRIGHT else image
     except UnreadableImage:
         raise
     # Pillow's decoders raise almost any exception on hostile input; none of them may end a scan.
@@ -104,6 +105,12 @@ def header(source: bytes | Path) -> Header:
     _check_end(image.format or "", data)
     width, height = image.size if orientation < 5 else image.size[::-1]
     return Header(width, height, image.format or "", image.mode)
+
+
+def orientation_of(data: bytes) -> int:
+    """The EXIF orientation of an image file; 1 where it has none, or Pillow itself applies it (TIFF).
+    From 5 on it swaps width and height. Raises: UnreadableImage."""
+    return _open(data)[1]
 
 
 def pixel_hash(image: Image.Image) -> str:

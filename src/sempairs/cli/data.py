@@ -139,6 +139,8 @@ def describe(spec: str, scan: Scan) -> str:
     lines.append(("problems", "\n".join([f"{len(scan.problems):,}", *shown]) + more))
     if scan.ignored:
         lines.append(("passed over", f"{scan.ignored:,} hidden files, or without an image's ending"))
+    if scan.notes:
+        lines.append(("notes", "\n".join(scan.notes)))
     lines.append(("content hash", catalog.content_hash()))
     width = max(len(name) for name, _ in lines)
     return "\n".join(

@@ -23,6 +23,7 @@ from sempairs.cli import (
     import_,
     pairs,
     pretrain,
+    recipes,
     release,
     study,
     verdicts,
@@ -50,7 +51,6 @@ app = typer.Typer(
     cls=_Verbs,
     help="Datasets of semantic pairs, self-supervised pretraining on them, and controlled studies.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
@@ -64,6 +64,7 @@ app.command("embed")(evaluate.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("detect")(detect.detect)
 app.add_typer(study.app, name="study")
+app.add_typer(recipes.app, name="recipes")
 app.command("doctor")(doctor.doctor)
 
 

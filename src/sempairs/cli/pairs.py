@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sempairs.cli.audit import audit
+from sempairs.cli.relation_options import SETTINGS, RelationCommand
 
 if TYPE_CHECKING:
     from sempairs.catalog.labelling import Labelling
@@ -18,8 +21,33 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Build sets of semantic pairs, and describe them.", no_args_is_help=True)
 
 
-@app.command("build")
+@app.command("relations")
+def relations(
+    name: Annotated[
+        str | None, typer.Argument(help="A relation, for its settings; all, if left out.")
+    ] = None,
+) -> None:
+    """List the relations that pairs can have, or the settings of one."""
+    from sempairs.pairs.config import RELATIONS
+
+    if name is None:
+        width = max(map(len, RELATIONS.names()))
+        for each in RELATIONS.names():
+            typer.echo(f"{each:<{width}}  {RELATIONS.get(each).description}")
+        return
+    chosen = RELATIONS.get(name)
+    typer.echo(f"{name}: {chosen.description}\n")
+    for text in (sys.modules[chosen.__module__].__doc__, chosen.__doc__):
+        typer.echo(f"{cleandoc(text or '')}\n")
+    for field, about in chosen.model_fields.items():
+        if field not in ("relation", "arm"):
+            default = "required" if about.is_required() else f"default {about.default!r}"
+            typer.echo(f"  --{field.replace('_', '-'):<18} {default}")
+
+
+@app.command("build", cls=RelationCommand)
 def build(
+    context: typer.Context,
     recipe_or_source: Annotated[
         str,
         typer.Argument(
@@ -32,87 +60,9 @@ def build(
     relation: Annotated[
         str | None,
         typer.Option(
-            "--relation",
-            help="augmented, same_category, sibling, cross_domain, random_same_category, neighbour, listed.",
+            "--relation", help="What the two images of a pair are to each other: `pairs relations`."
         ),
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", help="fixed pairs, or a pool redrawn every epoch. Default: fixed."),
-    ] = None,
-    count: Annotated[int | None, typer.Option("--count", help="At most so many pairs.")] = None,
-    per_class: Annotated[
-        int | None, typer.Option("--per-class", help="At most so many pairs of one class.")
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option("--depth", help="sibling: levels up to the shared ancestor. Default: 1.")
-    ] = None,
-    domain_column: Annotated[
-        str | None,
-        typer.Option("--domain-column", help="cross_domain: the column that differs. Default: domain."),
-    ] = None,
-    meaning: Annotated[
-        str | None,
-        typer.Option(
-            "--meaning",
-            help="cross_domain: what is shared, concept or category. Default: concept, if images have one.",
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        typer.Option("--embeddings", help="neighbour: table of these images that `sempairs embed` wrote."),
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", help="neighbour: so many nearest of each image. Default: 5.")
-    ] = None,
-    min_similarity: Annotated[
-        float | None, typer.Option("--min-similarity", help="neighbour: least cosine. Default: 0.5.")
-    ] = None,
-    max_similarity: Annotated[
-        float | None,
-        typer.Option(
-            "--max-similarity", help="neighbour: images more alike are near-duplicates. Default: 0.98."
-        ),
-    ] = None,
-    mutual: Annotated[
-        bool | None,
-        typer.Option(
-            "--mutual/--one-sided", help="neighbour: both among the other's nearest, or one. Default: both."
-        ),
-    ] = None,
-    max_partners: Annotated[
-        int | None,
-        typer.Option("--max-partners", help="neighbour, redrawn: at most so many partners an image."),
-    ] = None,
-    alone: Annotated[
-        str | None,
-        typer.Option(
-            "--alone",
-            help="neighbour: images without a partner: leave_out, or pair_with_itself. Default: leave_out.",
-        ),
-    ] = None,
-    same_category: Annotated[
-        bool | None,
-        typer.Option(
-            "--same-category/--other-category",
-            help="neighbour: keep pairs of one category, or of two. A use of labels. Default: look at none.",
-        ),
-    ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option("--index", help="neighbour: exact, ivf or hnsw. Default: exact to 50,000 images."),
-    ] = None,
-    mixed: Annotated[
-        float | None,
-        typer.Option("--mixed", help="Probability that a pair is semantic rather than one image twice."),
-    ] = None,
-    corrupted: Annotated[
-        float | None, typer.Option("--corrupted", help="Share of pairs with a partner of another category.")
-    ] = None,
-    file: Annotated[
-        str | None, typer.Option("--file", help="listed: CSV or Parquet of anchor, partner[, score].")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the set. Default: 0.")] = None,
     split: Annotated[
         str | None,
         typer.Option("--split", help="Split to take images from, or all. Default: the recipe's, else train."),
@@ -138,6 +88,9 @@ def build(
 ) -> None:
     """Build a set of pairs: pairs.arrow, catalog.arrow (the images used) and pairs.json.
 
+    Every setting of the relation is an option too, such as --mode redrawn, --count 500, or --depth 2 for
+    sibling; `sempairs pairs relations NAME` lists them.
+
     Fixed pairs bring their matched baselines along, in the folders augmented and image_matched. Use the set
     in pretraining with pairs.relation=listed and pairs.file=DIR.
     """
@@ -146,14 +99,8 @@ def build(
     from sempairs.pairs.config import PairsSection
 
     data, pairs = _sections(recipe_or_source, overrides or [])
-    given = {
-        "relation": relation, "mode": mode, "count": count, "per_class": per_class, "depth": depth,
-        "domain_column": domain_column, "mixed": mixed, "corrupted": corrupted, "file": file, "seed": seed,
-        "meaning": meaning, "embeddings": embeddings, "top_k": top_k, "min_similarity": min_similarity,
-        "max_similarity": max_similarity, "mutual": mutual, "max_partners": max_partners,
-        "same_category": same_category, "index": index, "alone": alone,
-    }  # fmt: skip
-    chosen = pairs | {name: value for name, value in given.items() if value is not None}
+    given = context.meta.get(SETTINGS, {}) | ({"relation": relation} if relation else {})
+    chosen = pairs | given
     if "relation" not in chosen:
         raise UserError(
             "--relation", "is required with a source", remedy="for example --relation cross_domain"
@@ -234,8 +181,13 @@ def _sections(recipe_or_source: str, overrides: list[str]) -> tuple[dict[str, An
     """The sections data and pairs of a recipe, or of a source on its own. Raises: UserError."""
     from sempairs.config import override, read_yaml
     from sempairs.errors import UserError
+    from sempairs.recipes import recipe_names
 
-    is_recipe = recipe_or_source.endswith((".yaml", ".yml")) or Path(recipe_or_source).is_file()
+    is_recipe = (
+        recipe_or_source.endswith((".yaml", ".yml"))
+        or Path(recipe_or_source).is_file()
+        or recipe_or_source in recipe_names()
+    )
     recipe: dict[str, Any] = (
         read_yaml(recipe_or_source) if is_recipe else {"data": {"source": recipe_or_source}}
     )

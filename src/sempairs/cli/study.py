@@ -12,12 +12,23 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Recipe = Annotated[Path, typer.Argument(help="YAML study recipe, such as recipes/quickstart.yaml.")]
+Recipe = Annotated[
+    Path, typer.Argument(help="A YAML study recipe, or the name of one that comes along: quickstart.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Study folder. Nothing is written outside it.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `sempairs study run` wrote.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one field: --set 'seeds=[0, 1, 2, 3, 4, 5]'."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one field: --set base.batch_size=256."),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        min=1,
+        max=24,
+        help="So many seeds, counted up from the recipe's first. Six are the least that can claim something.",
+    ),
 ]
 
 
@@ -28,6 +39,7 @@ def plan(
         Path | None,
         typer.Option("--out", help="Study folder to write the plan to; only checked if left out."),
     ] = None,
+    seeds: Seeds = None,
     overrides: Overrides = None,
 ) -> None:
     """Check a study and, with --out, write down its plan; nothing runs.
@@ -39,7 +51,7 @@ def plan(
     from sempairs.study.recipe import load_study
     from sempairs.study.summary import plan_lines
 
-    made = make_plan(load_study(recipe, tuple(overrides or ())))
+    made = make_plan(load_study(recipe, tuple(overrides or ()), seeds=seeds))
     if out is not None:
         freeze(made, out)
     typer.echo("\n".join(plan_lines(made)))
@@ -54,6 +66,7 @@ def run(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Cells side by side; the recipe's number if left out.")
     ] = None,
+    seeds: Seeds = None,
     overrides: Overrides = None,
 ) -> None:
     """Run a study, or go on with it: pretrain and score every cell, test, and write the report.
@@ -66,7 +79,7 @@ def run(
     from sempairs.study.summary import summary
 
     try:
-        done = run_study(load_study(recipe, tuple(overrides or ())), out, jobs=jobs)
+        done = run_study(load_study(recipe, tuple(overrides or ()), seeds=seeds), out, jobs=jobs)
     except KeyboardInterrupt as stop:
         # Said here: Typer would end the program with the status alone.
         again = [
@@ -74,6 +87,7 @@ def run(
             str(recipe),
             "--out",
             str(out),
+            *([f"--seeds {seeds}"] if seeds else []),
             *(f"--set {o!r}" for o in overrides or ()),
         ]
         typer.echo(f"error: {stop or 'stopped'}; resume with: {' '.join(again)}", err=True)

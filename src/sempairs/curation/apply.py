@@ -20,7 +20,6 @@ from sempairs.curation.subject import Subject
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, sha256_file, write_json
 from sempairs.pairs.index import Mask
-from sempairs.pairs.relations import rule_of
 from sempairs.pairs.select import Selection, of_list
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import write_verdicts
@@ -160,7 +159,7 @@ def _selection(pairs: PairSet, kept: Mask) -> Selection:
     codes = np.array([names.index(pairs.relation[row]) for row in rows[order]], dtype=np.int64)
     score = pairs.table.column("score").fill_null(float("nan")).to_numpy()[rows[order]]
     return of_list(
-        index, config, rule_of(index, config), anchor[order], partner[order], score=score,
+        index, config, config.rule(index), anchor[order], partner[order], score=score,
         relation=(codes, names),
     )  # fmt: skip
 

@@ -30,6 +30,11 @@ class EncoderSpec:
     weight_hash: str
     sempairs: str
 
+    @property
+    def input(self) -> dict[str, Any]:
+        """How images are given to the encoder, as JSON values: numbers depend on it as on the weights."""
+        return {"size": self.input_size, "mean": list(self.mean), "std": list(self.std)}
+
 
 class LoadedEncoder(Encoder):
     """An encoder read from disk, in evaluation mode, with the `spec` it was saved under."""
@@ -91,6 +96,7 @@ def load_encoder(path: str | Path) -> LoadedEncoder:
     load_weights(built.model, weights, where=str(file.with_name(WEIGHTS)))
     if weight_hash(weights) != spec.weight_hash:
         raise UserError(f"{file}: weight_hash", f"is not that of {WEIGHTS}", remedy="export the encoder anew")
+    built.check_input(spec.input_size)
     encoder = LoadedEncoder(built.model, spec.config, spec.width)
     encoder.spec = spec
     return encoder.eval()

@@ -118,7 +118,7 @@ def compare(
                 "format": FORMAT,
                 "sempairs": __version__,
                 "encoders": [
-                    {"name": n, "weights": t.spec.weight_hash, "kind": t.kind}
+                    {"name": n, "weights": t.spec.weight_hash, "kind": t.kind, "input": t.spec.input}
                     for n, t in zip(names, targets, strict=True)
                 ],
                 "config": config.model_dump(mode="json"),

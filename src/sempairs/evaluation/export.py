@@ -19,18 +19,21 @@ def export_features(
     split: str | None = None,
     precision: Precision = "float32",
     seed: int = 0,
+    prefix: str | None = None,
+    batch_size: int | None = None,
     device: str = "cpu",
 ) -> tuple[int, int]:
     """Writes a Parquet table: image_id, file_hash, and `features`, float32 lists of one width; (rows, width).
 
-    split: only images of that split. The table's metadata names the encoder's weight hash, the source and the
-    settings. Raises: UserError for names and paths that do not hold, and an image that cannot be read.
+    split: only images of that split. batch_size: images embedded at once; by default as many as fit in little
+    memory. The table's metadata names the encoder's weight hash and input, the source and the settings.
+    Raises: UserError for names and paths that do not hold, and an image that cannot be read.
     """
     import numpy as np
 
     from sempairs import __version__
 
-    target, source = open_target(encoder, seed=seed), open_source(data)
+    target, source = open_target(encoder, seed=seed, prefix=prefix), open_source(data)
     catalog = source.scan().catalog
     if split is not None:
         chosen = catalog.column("split") == split
@@ -40,13 +43,14 @@ def export_features(
                 "--split", f"must be one of {', '.join(present) or 'none: there are none'}", split
             )
         catalog = catalog.select(np.asarray(chosen))
-    features = compute_features(target, source, catalog, precision=precision, device=device)
+    features = compute_features(target, source, catalog, precision=precision, device=device, batch=batch_size)
     rows, width = features.shape
     about = {
         "encoder": target.spec.weight_hash,
         "data": catalog.content_hash(),
         "source": source.spec,
         "precision": precision,
+        **{f"input_{name}": value for name, value in target.spec.input.items()},
         "sempairs": __version__,
         **SETTINGS,
     }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sempairs.catalog.sources import Source
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import embed
+from sempairs.encoders.features import batch_that_fits
 from sempairs.errors import UserError
 from sempairs.evaluation.target import Target
 from sempairs.files import atomic_write, stable_hash
@@ -25,7 +28,8 @@ SETTINGS = {
     "features": "encoder output",
     "version": 1,
 }
-BATCH = 256
+#: Bytes of pixels that are held at once where no folder is there to keep them in.
+PART = 128 << 20
 
 
 def compute_features(
@@ -36,11 +40,13 @@ def compute_features(
     precision: Precision = "float32",
     cache: Path | None = None,
     device: torch.device | str = "cpu",
+    batch: int | None = None,
 ) -> NDArray[np.float32]:
     """Features (N, D) of a catalogue's images, rows as in the catalogue.
 
     cache: a folder where pixels and features are kept, under hashes of the images, the weights and the
-    settings; nothing is kept without it. Raises: UserError for an image that cannot be read, and for features
+    settings; nothing is kept without it, and images are read part by part. batch: images embedded at once;
+    by default `batch_that_fits`. Raises: UserError for an image that cannot be read, and for features
     that are not finite.
     """
     spec = target.spec
@@ -53,13 +59,22 @@ def compute_features(
         kept = cache / f"features-{stable_hash([*key, precision, place.type, SETTINGS])[:32]}.npy"
         if kept.exists():
             return _read(kept, len(catalog), spec.width)
-    store = pixel_store(source, catalog, spec.input_size, cache)
     config = ViewsConfig(size=spec.input_size, mean=spec.mean, std=spec.std)
-    maker = ViewMaker(config, store, seed=0, device=place)
-    batches = (maker.clean(np.arange(i, min(i + BATCH, len(store)))) for i in range(0, len(store), BATCH))
     encoder = target.encoder.to(place)
-    total = -(-len(store) // BATCH)
-    features = embed(encoder, batches, precision=precision, progress=True, total=total)
+    step = batch or batch_that_fits(encoder, spec.input_size)
+    part = len(catalog) if cache is not None else max(1, PART // (3 * spec.input_size**2 * step)) * step
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, len(catalog), part):
+            rows = np.arange(start, min(start + part, len(catalog)))
+            some = catalog if len(rows) == len(catalog) else catalog.select(rows)
+            store = pixel_store(source, some, spec.input_size, cache, shown=some is catalog)
+            maker = ViewMaker(config, store, seed=0, device=place)
+            for i in range(0, len(store), step):
+                yield maker.clean(np.arange(i, min(i + step, len(store))))
+
+    total = -(-len(catalog) // step)
+    features = embed(encoder, batches(), precision=precision, progress=True, total=total)
     if not np.isfinite(features).all():
         bad = int((~np.isfinite(features).all(axis=1)).sum())
         raise UserError(f"encoder {target.name}", f"gives features that are not finite for {bad} images")
@@ -69,10 +84,12 @@ def compute_features(
     return features
 
 
-def pixel_store(source: Source, catalog: Catalog, size: int, cache: Path | None) -> PixelStore:
+def pixel_store(
+    source: Source, catalog: Catalog, size: int, cache: Path | None, *, shown: bool = True
+) -> PixelStore:
     """Pixels of a catalogue's images, laid on white, rows as in the catalogue; kept in `cache` if given."""
     if cache is None:
-        return PixelStore.build(source, catalog, size, channels=3)
+        return PixelStore.build(source, catalog, size, channels=3, shown=shown)
     path = cache / f"scored-{stable_hash([rows_hash(catalog), size])[:32]}"
     if path.exists():
         return PixelStore.open(path, catalog=catalog, size=size)

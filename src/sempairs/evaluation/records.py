@@ -21,9 +21,9 @@ class Result:
     """A measured number and what it takes to read it.
 
     value: a fraction in [0, 1], but for the metrics that the protocol calls `plain`. n: distinct images
-    scored (queries, for retrieval). settings_hash: of the task's and the protocol's complete settings;
-    numbers are comparable when it and extra["data"] are equal. selection: how what was chosen was chosen,
-    e.g. "lambda on validation".
+    scored (queries, for retrieval). settings_hash: of the task's and the protocol's complete settings, and of
+    the encoder's input size, mean and std; numbers are comparable when it and extra["data"] are equal.
+    selection: how what was chosen was chosen, e.g. "lambda on validation".
     primary: whether this is the task's one primary number. extra: JSON values, see `suite`.
     """
 

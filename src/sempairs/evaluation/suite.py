@@ -46,6 +46,7 @@ def evaluate(
     data: str | None = None,
     cache: str | Path | None = None,
     seed: int = 0,
+    prefix: str | None = None,
     device: str = "auto",
 ) -> list[Result]:
     """Runs `tasks` on an encoder and appends a row a number to `out`, task by task.
@@ -58,7 +59,7 @@ def evaluate(
     """
     chosen = _open_protocols(protocols)
     asked = _open_tasks(tasks, data, chosen)
-    target = open_target(encoder, seed=seed)
+    target = open_target(encoder, seed=seed, prefix=prefix)
     return _evaluate(target, asked, chosen, out, config or EvaluationConfig(), cache, device)
 
 
@@ -243,6 +244,7 @@ def _result(
         "task": dict(one.task.rule),
         "protocol": {"name": protocol.name, "metric": score.metric, **protocol.settings(config)},
         "features": {**frozen.SETTINGS, "precision": config.precision},
+        "input": target.spec.input,
     }
     if isinstance(one.problem, Classification | MultiLabel):
         settings["images"] = config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})

@@ -91,7 +91,7 @@ def _standardised(rows: Tensor) -> Tensor:
     return F.batch_norm(rows, None, None, training=True, eps=1e-5)
 
 
-@METHODS.register("barlow_twins")
+@METHODS.register
 class BarlowTwins(PairMethod):
     """Logs the two terms, unweighted, and `projection_rank`: the directions that the columns, of variance 1,
     vary in (see `health`); it falls when they say the same."""

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from sempairs.config import Config
 from sempairs.errors import UserError
 from sempairs.keyed import text_key
 from sempairs.methods.objectives.base import ObjectiveConfig
-from sempairs.registry import Registry
+from sempairs.registry import Registry, Section
 from sempairs.views.records import PAIR, Slot, Views
 
 L = TypeVar("L", bound=Callable[..., Any])
@@ -41,6 +41,11 @@ class MethodConfig(Config):
     """Settings of a method. Each method's config narrows `name` to a literal, which tells them apart."""
 
     name: str
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most pairs, over all processes, that a step can have; None where there is no limit."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,9 @@ class Method(nn.Module, ABC):
         return self.encoder
 
 
-METHODS: Registry[type[Method]] = Registry("method")
+METHODS: Registry[type[Method]] = Registry("method", "sempairs.methods")
+#: A recipe's section `method`: the config of the method that its `name` says.
+AnyMethodConfig = Annotated[MethodConfig, Section(METHODS)]
 
 
 def build_method(

@@ -76,7 +76,7 @@ class Sides(NamedTuple):
     target: Tensor
 
 
-@METHODS.register("byol")
+@METHODS.register
 class BYOL(PairMethod):
     Config = BYOLConfig
     presets = PRESETS

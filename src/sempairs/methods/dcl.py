@@ -106,7 +106,7 @@ def _weight(positive: Tensor, scale: float) -> Tensor:
     return 2 - len(positive) * torch.softmax(positive * scale, dim=0)
 
 
-@METHODS.register("dcl")
+@METHODS.register
 class DCL(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 

@@ -93,7 +93,7 @@ def _layers(config: DINOConfig, width: int) -> nn.Sequential:
     return layers
 
 
-@METHODS.register("dino")
+@METHODS.register
 class DINO(Method):
     """Logs the health of the teacher's codes P_t (`multicrop.code_health`), the rest of the loss above their
     entropy (0 in a collapse; figure 7), the health of its projections (`health`) and the centre's length."""

@@ -71,7 +71,7 @@ def leoclr_loss(
     return torch.stack(losses).sum()
 
 
-@METHODS.register("leoclr")
+@METHODS.register
 class LeOCLR(Keys):
     """Logs how many queued keys share the query's meaning, and their share of the queue."""
 

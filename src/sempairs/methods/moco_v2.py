@@ -3,7 +3,9 @@
 Query network: encoder and projector (linear → ReLU → linear, with biases and without normalisation). Key
 network: the same, and follows it. For a query q, its key k and the K keys of earlier batches in the queue:
     L = −log exp(q·k / T) / (exp(q·k / T) + Σ_j exp(q·k_j / T)),     all of length 1; mean over pairs.
-Keys join the queue after the loss, and the key network follows after the step, as in facebookresearch/moco.
+Keys join the queue after the loss, and the key network follows after the step, as in facebookresearch/moco:
+θ_k ← m θ_k + (1 − m) θ_q, m = .999 throughout there. Here m goes from `momentum` to `final_momentum` along
+half a cosine, .99 to .999 by default; with both .999 it is the paper's.
 One direction, as there: which member of a pair is the query is drawn for each pair and step. `symmetric`:
 the mean of both directions, keys of both members in one queue (MoCo's CIFAR demo has their sum; solo-learn's
 mocov2plus a queue a side).
@@ -91,7 +93,7 @@ class Roles(NamedTuple):
     key: Tensor | None
 
 
-@METHODS.register("moco_v2")
+@METHODS.register
 class MoCoV2(Keys, PairMethod):
     """Logs how many queued keys share the query's meaning, and their share of the queue."""
 

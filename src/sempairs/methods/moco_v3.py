@@ -4,9 +4,11 @@ Query network: encoder, projector, predictor q. Key network: encoder and project
 temperature, all of length 1, and the keys of all N pairs over processes, of the other view, as candidates:
     ℓ(q_i, k) = −2T log exp(q_i·k_i / T) / Σ_j exp(q_i·k_j / T),
     loss = mean over pairs of ℓ(q left, k right) + ℓ(q right, k left), the two directions summed.
-Every layer of both heads is normalised, without biases, the last one without scale and shift; each view goes
-through each network by itself. All as in facebookresearch/moco-v3, where the projector has two layers for a
-ResNet and three for a ViT; the key network follows along half a cosine, as in BYOL.
+Heads are linear → norm → ReLU → … → linear, without biases. The projector ends with a normalisation without
+scale and shift; the predictor ends with one for a ViT, and with the linear map for a ResNet
+(`predictor_norm`). Each view goes through each network by itself. All as in facebookresearch/moco-v3
+(moco/builder.py), where the projector has two layers for a ResNet and three for a ViT. After each step
+θ_k ← m θ_k + (1 − m) θ_q; m goes from .99 to 1 along half a cosine, as in BYOL.
 Option `freeze_patch_embedding`: a ViT's patch embedding stays the random projection it began as, section 4.1.
 Departures: the momentum is that of the step before (there, of the step under way). Option
 `same_meaning_negatives: mask` leaves other pairs of the query's meaning out of the sum.
@@ -43,6 +45,7 @@ class MoCoV3Config(MethodConfig):
     out: int = Field(128, ge=1)
     layers: int = Field(2, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_norm: bool = False
     predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
@@ -60,7 +63,7 @@ PRESETS = {
         "facebookresearch/moco-v3, CONFIG.md, main_moco.py and moco/builder.py",
     ),
     "imagenet-vit": Preset(
-        MoCoV3Config(**HEAD, temperature=0.2, layers=3, freeze_patch_embedding=True),
+        MoCoV3Config(**HEAD, temperature=0.2, layers=3, predictor_norm=True, freeze_patch_embedding=True),
         "300 epochs, AdamW, lr 1.5e-4·bs/256 (bs 4096) and weight decay .1, warm-up 40 epochs, cosine, crop "
         ".08; there with fixed sin-cos positions and Xavier weights, which timm's ViTs do not have",
         "facebookresearch/moco-v3, CONFIG.md (ViT-Small and -Base), vits.py and moco/builder.py",
@@ -102,7 +105,7 @@ class Sides(NamedTuple):
     key: Tensor
 
 
-@METHODS.register("moco_v3")
+@METHODS.register
 class MoCoV3(PairMethod):
     """Logs `same_meaning_negatives` (mean count a query) and `same_meaning_fraction` (of its negatives)."""
 
@@ -129,7 +132,7 @@ class MoCoV3(PairMethod):
             config.out,
             layers=config.predictor_layers,
             bias=False,
-            norm_last=True,
+            norm_last=config.predictor_norm,
             affine_last=False,
         )
         self.key_encoder = frozen_copy(self.encoder)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from sempairs.errors import UserError
 from sempairs.methods.base import (
     METHODS,
     Levels,
@@ -49,7 +50,7 @@ class MSFConfig(MethodConfig):
     predictor_hidden: int = Field(512, ge=1)
     predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
-    queue: int = Field(2048, ge=2)  # at least a batch, or a target may miss itself
+    queue: int = Field(2048, ge=2)  # at least a batch, or a target would miss itself
     neighbours: int = Field(5, ge=1)
 
     @model_validator(mode="after")
@@ -57,6 +58,10 @@ class MSFConfig(MethodConfig):
         if self.neighbours > self.queue:
             raise ValueError(f"neighbours must be at most the queue, {self.queue}, got {self.neighbours}")
         return self
+
+    @property
+    def largest_batch(self) -> int:
+        return self.queue
 
 
 PRESETS = {
@@ -102,7 +107,7 @@ def mean_shift(
     return Shift(layout_of(losses).mean(losses), top.indices, found)
 
 
-@METHODS.register("msf")
+@METHODS.register
 class MSF(Method):
     """Logs `neighbour_purity`, the share of neighbours of the target's own meaning, the target itself one of
     them as in the paper's code, and `other_purity`, without the first neighbour (for k > 1)."""
@@ -139,6 +144,8 @@ class MSF(Method):
         prediction = self.predictor(self.projector(embeddings))
         with torch.no_grad():
             target = self.target_projector(self.target_encoder(other))
+        if len(target) > len(self.queue.vectors):
+            raise UserError("method.queue", f"must hold a batch, {len(target)}", len(self.queue.vectors))
         self._new, queue = (target, views.meaning), deepcopy(self.queue)
         queue.push(*self._new)  # as it will be after the step
         filled, neighbours = queue.full_places, self.config.neighbours

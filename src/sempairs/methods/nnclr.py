@@ -107,7 +107,7 @@ class Seen(NamedTuple):
     near: Near
 
 
-@METHODS.register("nnclr")
+@METHODS.register
 class NNCLR(PairMethod):
     """Logs `neighbour_purity` (share of neighbours of the pair's meaning) and same-meaning negatives."""
 

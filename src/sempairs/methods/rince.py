@@ -84,7 +84,7 @@ def rince_loss(
     return layout.mean(((q * whole).exp() - (q * positive).exp()) / q)
 
 
-@METHODS.register("rince")
+@METHODS.register
 class RINCE(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 

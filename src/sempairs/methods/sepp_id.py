@@ -87,7 +87,7 @@ def sepp_id_loss(
     return torch.sum(augmented + other * distinct) * (len(layout.counts) / terms)
 
 
-@METHODS.register("sepp_id")
+@METHODS.register
 class SePPID(Keys):
     """Logs `semantic_fraction`, the share of pairs with a semantic positive (all, if views do not say which
     partners are other images), how many queued keys share the query's meaning, and their share."""

@@ -141,7 +141,7 @@ def _columns(layout: Layout, device: torch.device, crops: int) -> tuple[Tensor, 
     return layout.first + order, layout.first + torch.stack(others, dim=1)
 
 
-@METHODS.register("simclr")
+@METHODS.register
 class SimCLR(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 

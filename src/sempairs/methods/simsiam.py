@@ -83,7 +83,7 @@ class Sides(NamedTuple):
     projection: Tensor
 
 
-@METHODS.register("simsiam")
+@METHODS.register
 class SimSiam(PairMethod):
     """Logs `projection_std` and `projection_rank` (see `health`), which fall when it collapses."""
 

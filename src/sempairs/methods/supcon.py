@@ -82,7 +82,7 @@ def positives(meaning: Tensor) -> Tensor:
     return same_meaning(meaning).scatter(1, partner[:, None], True)
 
 
-@METHODS.register("supcon")
+@METHODS.register
 class SupCon(Method):
     """Logs `positives`, the mean count a view, its partner among them."""
 

@@ -63,7 +63,7 @@ def cross_entropy(logits: Tensor, meaning: Tensor, *, label_smoothing: float = 0
     return layout_of(losses).mean(losses)
 
 
-@METHODS.register("supervised")
+@METHODS.register
 class Supervised(Method):
     """Logs `accuracy`: the share of the batch's views that are classified right."""
 

@@ -80,7 +80,7 @@ class Coded(NamedTuple):
     codes: Tensor | None
 
 
-@METHODS.register("swav")
+@METHODS.register
 class SwAV(PairMethod):
     """Logs the health of codes (`multicrop.code_health`; Sinkhorn keeps their usage near K) and projections
     (`health`), the prototypes that are some row's nearest, and, with a queue, its same-meaning share."""

@@ -93,7 +93,7 @@ def _covariance(rows: Tensor) -> Tensor:
     return covariance.fill_diagonal_(0).square().sum() / width
 
 
-@METHODS.register("vicreg")
+@METHODS.register
 class VICReg(PairMethod):
     """Logs the three terms, unweighted."""
 

@@ -6,6 +6,7 @@
     README.md, DATASHEET.md      the card with Hugging Face's front matter; the datasheet
     croissant.json               the same for machines (Croissant 1.0)
     LICENSES/, checksums.sha256
+    .gitattributes               for whoever puts the folder into a repository; not in the checksums
 
 The same inputs give the same files, given the same version of pyarrow.
 """
@@ -38,6 +39,8 @@ from sempairs.release.facts import ReleaseFacts
 from sempairs.release.images import ImageFiles
 from sempairs.release.licences import licence_texts
 from sempairs.release.writer import (
+    ATTRIBUTES,
+    ATTRIBUTES_TEXT,
     CARD,
     CHECKSUMS,
     LICENCES,
@@ -180,6 +183,7 @@ def write_dataset(
         write_text(folder / CARD, render_card(dataset, catalog))
         write_text(folder / DATASHEET, render_datasheet(dataset, catalog))
         write_json(folder / CROISSANT, croissant(dataset, catalog, folder))
+        write_text(folder / ATTRIBUTES, ATTRIBUTES_TEXT)
         write_text(folder / CHECKSUMS, checksums(folder))
     return about
 

@@ -15,7 +15,7 @@ from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import DATA, IMAGE
 from sempairs.files import sha256_file
 from sempairs.pairs.released import RELEASED, plain
-from sempairs.release.describe import columns_meaning, licences_of, summary_of
+from sempairs.release.describe import citation_of, columns_meaning, licences_of, summary_of
 
 if TYPE_CHECKING:
     from sempairs.release.build import Dataset
@@ -84,7 +84,7 @@ def croissant(dataset: Dataset, catalog: Catalog, folder: Path) -> dict[str, Any
         "url": facts.url,
         "datePublished": facts.date,
         "creator": [{"@type": "sc:Person", "name": name} for name in facts.creator],
-        "citeAs": facts.citation,
+        "citeAs": citation_of(dataset),
         "keywords": ["semantic pairs", "self-supervised learning", *facts.keywords],
         "isLiveDataset": False,
         "distribution": [*_files(folder), _shards(dataset)],

@@ -92,14 +92,17 @@ def join_release(
     return ()
 
 
-def read_dataset(root: str | Path) -> Dataset:
-    """All of a release of format 2 but its images. Raises: UserError if it is not sound."""
+def read_dataset(root: str | Path, catalog: Catalog | None = None) -> Dataset:
+    """All of a release of format 2 but its images. catalog: its rows, where they were read already.
+
+    Raises: UserError if it is not sound.
+    """
     from sempairs.config import validate
     from sempairs.pairs.released import open_released
 
     source = ReleaseSource(str(root))
     about: dict[str, Any] = source.about
-    catalog = source.scan().catalog
+    catalog = source.scan().catalog if catalog is None else catalog
     texts = sorted((source.root / LICENCES).glob("*.txt"))
     return Dataset(
         name=str(about.get("name")),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from sempairs.config import Config, load_config
+from sempairs.config import Config, load_config, validate
 from sempairs.evaluation.config import EvaluationConfig
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
@@ -67,6 +67,13 @@ class StudyRecipe(Config):
         return self
 
 
-def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyRecipe:
-    """The study recipe in a YAML file. Raises: UserError, one line."""
-    return load_config(StudyRecipe, path, overrides)
+def load_study(path: str | Path, overrides: tuple[str, ...] = (), *, seeds: int | None = None) -> StudyRecipe:
+    """The study recipe in a YAML file, or the one that comes along under that name.
+
+    seeds: how many there are, counted up from the first that the recipe names. Raises: UserError, one line.
+    """
+    study = load_config(StudyRecipe, path, overrides)
+    if seeds is None:
+        return study
+    first = study.seeds[0]
+    return validate(StudyRecipe, study.model_dump(mode="json") | {"seeds": range(first, first + seeds)})

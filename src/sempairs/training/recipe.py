@@ -10,7 +10,7 @@ from sempairs.catalog.labelling import Labelling
 from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import AnyPairsConfig
 from sempairs.training.samplers import AnySampler, Shuffled
 from sempairs.views.config import ViewsConfig
 
@@ -127,7 +127,7 @@ class PretrainRecipe(Config):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
-    pairs: PairsConfig
+    pairs: AnyPairsConfig
     views: ViewsConfig
     encoder: EncoderConfig
     method: AnyMethodConfig
@@ -135,7 +135,7 @@ class PretrainRecipe(Config):
     objective: AnyObjectiveConfig = PairObjective()
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
-    batch_size: Annotated[int, Field(ge=2)] = 256  # over all processes
+    batch_size: Annotated[int, Field(ge=2, validate_default=True)] = 256  # over all processes
     # How an epoch's pairs are cut into batches: as they come, or so that none holds a meaning twice.
     sampler: AnySampler = Shuffled()
     # Pairs that a process passes through an encoder at once, with the gradients of the whole batch all the
@@ -145,6 +145,8 @@ class PretrainRecipe(Config):
     speed: SpeedConfig = SpeedConfig()
     monitor: MonitorConfig = MonitorConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    # Modules or Python files of others, which register what this recipe names (`sempairs.plugins`).
+    plugins: tuple[str, ...] = ()
 
     @field_validator("objective")
     @classmethod
@@ -161,3 +163,12 @@ class PretrainRecipe(Config):
         if pairs is not None and pairs.mode != "redrawn" and objective.shown_partners > 1:
             raise ValueError("shows several partners of each anchor, so pairs.mode must be redrawn")
         return objective
+
+    @field_validator("batch_size")
+    @classmethod
+    def _fits_the_method(cls, size: int, info: ValidationInfo) -> int:
+        method = info.data.get("method")  # absent where it is at fault itself
+        most = method.largest_batch if method else None
+        if method and most is not None and size > most:
+            raise ValueError(f"must be at most {most} for {method.name}: its queue is to hold a batch")
+        return size

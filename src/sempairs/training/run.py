@@ -143,7 +143,7 @@ class _Run:
         store = near(self.data.store, fabric.device)
         self.maker = ViewMaker(
             recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots,
-            domains=self.data.domains(recipe.pairs.domain_column) if method.needs_domains else None,
+            domains=self.data.domains(recipe.pairs.domain) if method.needs_domains else None,
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
         self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)

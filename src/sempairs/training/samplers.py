@@ -10,12 +10,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
 
 from sempairs import keyed
 from sempairs.config import Config
 from sempairs.errors import UserError
-from sempairs.registry import Registry, known_name
+from sempairs.registry import Registry, Section
 
 Int = NDArray[np.int64]
 STREAM = "order"
@@ -39,8 +38,11 @@ class SamplerConfig(Config):
 
 SAMPLERS: Registry[type[SamplerConfig]] = Registry("sampler")
 
+#: A recipe's section `sampler`: the sampler that its `name` says.
+AnySampler = Annotated[SamplerConfig, Section(SAMPLERS)]
 
-@SAMPLERS.register("shuffled")
+
+@SAMPLERS.register
 class Shuffled(SamplerConfig):
     """All pairs in a keyed order. Those after the last whole batch, other ones each epoch, are left out."""
 
@@ -53,7 +55,7 @@ class Shuffled(SamplerConfig):
         return keyed.permutation(seed, STREAM, epoch=epoch, n=len(meaning))
 
 
-@SAMPLERS.register("distinct_meanings")
+@SAMPLERS.register
 class DistinctMeanings(SamplerConfig):
     """No meaning twice in a batch, so that no negative of the batch has the anchor's meaning.
 
@@ -86,12 +88,12 @@ class DistinctMeanings(SamplerConfig):
             drawn = keyed.uniform(seed, STREAM, epoch=epoch, occurrence=keys, operation=operation)
             return drawn[:, 0]
 
-        everyone = np.arange(len(meaning))
-        place = draw(PLACE, everyone)
+        every = np.arange(len(meaning))
+        place = draw(PLACE, every)
         by_meaning = np.lexsort((place, meaning))
         first = np.flatnonzero(np.diff(meaning[by_meaning], prepend=meaning.min() - 1))
         size = np.diff(first, append=len(meaning))
-        kept = by_meaning[everyone - np.repeat(first, size) < steps]
+        kept = by_meaning[every - np.repeat(first, size) < steps]
         needed = steps * batch_size
         kept = kept[np.argsort(draw(LEFT_OUT, kept), kind="stable")[:needed]]
         # Dealt out meaning by meaning, one pair a batch in turn: a meaning's pairs, at most S, go to
@@ -106,8 +108,3 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     if batch_size > n:
         raise UserError("batch_size", f"must be at most the {n} pairs of an epoch", batch_size)
     return n // batch_size
-
-
-AnySampler = Annotated[
-    Shuffled | DistinctMeanings, Field(discriminator="name"), BeforeValidator(known_name(SAMPLERS))
-]

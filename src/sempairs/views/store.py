@@ -93,11 +93,12 @@ class PixelStore:
         *,
         workers: int | None = None,
         channels: int | None = None,
+        shown: bool = True,
     ) -> PixelStore:
         """Reads every image of `catalog` from `source`, on `workers` threads, into memory or the file `path`.
 
         channels: 3 lays transparent images on white, 4 keeps alpha, None keeps it if any image needs it.
-        A store at `path` is replaced, whole or not at all.
+        shown: with its progress. A store at `path` is replaced, whole or not at all.
         Raises: UserError naming the first image that cannot be read, or why the file cannot be written.
         """
         assert channels in (None, 3, 4)
@@ -106,7 +107,9 @@ class PixelStore:
             raise UserError("pixel store", "needs at least one image and one pixel", got)
         for count in (channels,) if channels else (3, 4):
             try:
-                return cls._build(source, catalog, size, path, workers, count, laid_on_white=channels == 3)
+                return cls._build(
+                    source, catalog, size, path, workers, count, laid_on_white=channels == 3, shown=shown
+                )
             except _Transparent:
                 continue  # met where none was expected: once more from the start, with room for alpha
         raise AssertionError("a store of four channels has room for alpha")
@@ -122,6 +125,7 @@ class PixelStore:
         channels: int,
         *,
         laid_on_white: bool,
+        shown: bool,
     ) -> PixelStore:
         shape, digest = (len(catalog), channels, size, size), rows_hash(catalog)
 
@@ -136,7 +140,7 @@ class PixelStore:
         uris = catalog.column("uri")
         if path is None:
             pixels = np.empty(shape, dtype=np.uint8)
-            _fill(pixels, uris, load, workers)
+            _fill(pixels, uris, load, workers, shown=shown)
             return cls(torch.from_numpy(pixels), digest)
         header = {"shape": shape, "rows_hash": digest}
         with atomic_write(path) as temporary:
@@ -148,7 +152,7 @@ class PixelStore:
             except OSError as error:
                 raise UserError(str(path), f"cannot be written ({error.strerror})") from None
             mapped = np.memmap(temporary, dtype=np.uint8, mode="r+", offset=_HEADER, shape=shape)
-            _fill(mapped, uris, load, workers)
+            _fill(mapped, uris, load, workers, shown=shown)
             mapped.flush()
         return cls.open(path, catalog=catalog, size=size)
 
@@ -250,7 +254,14 @@ def rows_hash(catalog: Catalog) -> str:
     return digest.hexdigest()
 
 
-def _fill(pixels: Bytes, uris: Iterable[str], load: Callable[[str], Bytes], workers: int | None) -> None:
+def _fill(
+    pixels: Bytes,
+    uris: Iterable[str],
+    load: Callable[[str], Bytes],
+    workers: int | None,
+    *,
+    shown: bool,
+) -> None:
     """pixels[i] = load(uris[i]) on threads; ends at the first image that fails."""
 
     def work(item: tuple[int, str]) -> None:
@@ -261,7 +272,7 @@ def _fill(pixels: Bytes, uris: Iterable[str], load: Callable[[str], Bytes], work
         blocks = (items[start : start + _BLOCK] for start in range(0, len(items), _BLOCK))
         done = (result for block in blocks for result in pool.map(work, block))
         try:
-            for _ in track(done, total=len(items), what="pixels", unit="image"):
+            for _ in track(done, total=len(items), what="pixels", unit="image") if shown else done:
                 pass
         finally:
             pool.shutdown(cancel_futures=True)

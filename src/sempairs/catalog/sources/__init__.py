@@ -1,19 +1,5 @@
-"""Where images come from: one file per kind, each registered once by being imported here."""
+"""Where images come from: one file a kind, found by itself; see `base` for what a source is."""
 
-from sempairs.catalog.sources import (
-    datasets,
-    digits,
-    folder,
-    idx,
-    imagenet,
-    lists,
-    release,
-    saved,
-    shards,
-    stamps,
-    vision,
-    voc,
-)
 from sempairs.catalog.sources.base import (
     SOURCES,
     FileSource,
@@ -24,6 +10,4 @@ from sempairs.catalog.sources.base import (
     open_source,
 )
 
-KINDS = (folder, lists, shards, idx, vision, saved, release, digits, stamps, voc, imagenet, datasets)
-
-__all__ = ["KINDS", "SOURCES", "FileSource", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]
+__all__ = ["SOURCES", "FileSource", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]

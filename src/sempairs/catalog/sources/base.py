@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -38,12 +38,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan found: a catalogue sorted by `image_id`, what it could not read, and how many files it
-    passed over because they are hidden or no images."""
+    """What a scan found: a catalogue sorted by `image_id`, what it could not read, how many files it passed
+    over because they are hidden or no images, and in lines of text what it assumed or left out otherwise."""
 
     catalog: Catalog
     problems: tuple[Problem, ...] = ()
     ignored: int = 0
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 class Source(Protocol):
@@ -72,6 +73,7 @@ class Source(Protocol):
 class SourceKind:
     """One kind of source: `open` takes what follows the colon; summary and example are for `data list`."""
 
+    name: str
     open: Callable[[str], Source]
     summary: str
     example: str
@@ -89,7 +91,7 @@ class FileSource(Source, Protocol):
         ...
 
 
-SOURCES: Registry[SourceKind] = Registry("source")
+SOURCES: Registry[SourceKind] = Registry("source", "sempairs.catalog.sources")
 
 S = TypeVar("S", bound=Callable[[str], Source])
 
@@ -98,7 +100,7 @@ def source_kind(name: str, *, summary: str, example: str) -> Callable[[S], S]:
     """Class decorator that files a source under `name`; the class is called with what follows `name:`."""
 
     def file(factory: S) -> S:
-        SOURCES.register(name)(SourceKind(factory, summary, example))
+        SOURCES.register(SourceKind(name, factory, summary, example))
         return factory
 
     return file

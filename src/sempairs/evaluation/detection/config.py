@@ -159,9 +159,10 @@ _NOT_SETTINGS = {"checkpoint_every", "log_every", "pictures", "workers"}
 
 
 class DetectRecipe(Config):
-    """A detection run, complete. encoder: as the command line names it."""
+    """A detection run, complete. encoder: as the command line names it. prefix: of a checkpoint's keys."""
 
     encoder: str
+    prefix: str | None = None
     data: str
     protocol: str
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -199,6 +200,7 @@ def make_recipe(
     overrides: Sequence[str] = (),
     frozen: bool = False,
     seed: int | None = None,
+    prefix: str | None = None,
 ) -> DetectRecipe:
     """The run that a command line asks for; what it says itself goes before the file.
 
@@ -217,5 +219,8 @@ def make_recipe(
         settings["freeze"] = STAGES
     checked = validate(DetectionConfig, settings, "--set" if overrides else "settings")
     chosen = given.seed if seed is None else seed
-    fields = {"encoder": encoder, "data": source, "protocol": name, "seed": chosen, "settings": checked}
+    fields = {
+        "encoder": encoder, "prefix": prefix, "data": source, "protocol": name, "seed": chosen,
+        "settings": checked,
+    }  # fmt: skip
     return validate(DetectRecipe, fields)

@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from sempairs.catalog.images import pixel_hash
+from sempairs.catalog.images import decode, pixel_hash
 from sempairs.catalog.sources.reading import in_threads, worker_count
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.data import open_picture
 from sempairs.evaluation.detection.records import DetectionSet, Picture
 from sempairs.evaluation.target import Target
 from sempairs.files import sha256_bytes, sha256_file
+
+# Pictures that are taken as they are turned need no word; hashes from before there were others stay.
+_WAY = {True: (), False: ("as stored",)}
 
 
 def data_hash(one: DetectionSet) -> str:
     """SHA-256 over the pictures' files, sizes and objects, in order; independent of where they lie."""
     lines = [
-        json.dumps([p.id, p.width, p.height, [asdict(thing) for thing in p.objects]], sort_keys=True)
+        json.dumps(
+            [p.id, p.width, p.height, [asdict(thing) for thing in p.objects], *_WAY[p.upright]],
+            sort_keys=True,
+        )
         for p in one.pictures
     ]
     hashes = _file_hashes(one.pictures)
@@ -41,7 +46,8 @@ def refuse_seen(one: DetectionSet, train: Sequence[DetectionSet], target: Target
     if exposure.pixel_hashes:
 
         def seen(picture: Picture) -> bool:
-            return pixel_hash(open_picture(picture)) in exposure.pixel_hashes
+            # Turned, as the record has it, also where the annotation counts the stored pixels.
+            return pixel_hash(decode(picture.file.read_bytes())) in exposure.pixel_hashes
 
         pixels = in_threads(seen, one.pictures, worker_count(None))
         was_seen = [a or b for a, b in zip(was_seen, pixels, strict=True)]

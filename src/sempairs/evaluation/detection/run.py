@@ -82,10 +82,11 @@ class _Run:
 
     def __init__(self, recipe: DetectRecipe, out: Path, where: Processes) -> None:
         self.recipe, self.out, self.where, self.config = recipe, out, where, recipe.settings
-        self.target: Target = open_target(recipe.encoder, seed=recipe.seed)
+        self.target: Target = open_target(recipe.encoder, seed=recipe.seed, prefix=recipe.prefix)
         read = open_data(recipe.data)
         train = [read(name) for name in self.config.train]
         self.tests = [read(name) for name in self.config.test]
+        self.notes = list(dict.fromkeys(note for one in (*train, *self.tests) for note in one.notes))
         self.classes = class_names(train, self.config.classes)
         for one in (*train, *self.tests):
             refuse_unknown_classes(one, self.classes)
@@ -148,6 +149,8 @@ class _Run:
 
     def _note(self) -> None:
         """Says what is easily overlooked."""
+        for note in self.notes:
+            say(note)
         share = self.config.batch_size // self.where.world
         if self.config.trains_norm and self.config.batch_size < 8:
             say(
@@ -225,7 +228,11 @@ class _Run:
         return f"detection {task_name(self.recipe.data, one.name, self.classes)}"
 
     def _results(self, one: DetectionSet, scores: scoring.Scores) -> list[Result]:
-        settings = {**self.recipe.measured(), "task": self._task(one), "classes": list(self.classes)}
+        spec = self.target.spec  # pictures have their own size here
+        settings = {
+            **self.recipe.measured(), "task": self._task(one), "classes": list(self.classes),
+            "input": {"mean": list(spec.mean), "std": list(spec.std)},
+        }  # fmt: skip
         extra = {
             "encoder": self.target.spec.weight_hash,
             "sempairs": __version__,

@@ -99,10 +99,10 @@ class Protocol(ABC):
 
 
 P = TypeVar("P", bound=Protocol)
-PROTOCOLS: Registry[Protocol] = Registry("protocol")
+PROTOCOLS: Registry[Protocol] = Registry("protocol", "sempairs.evaluation.protocols")
 
 
 def register(protocol: P) -> P:
     """Files a protocol under its name."""
-    PROTOCOLS.register(protocol.name)(protocol)
+    PROTOCOLS.register(protocol)
     return protocol

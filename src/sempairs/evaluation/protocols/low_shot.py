@@ -25,7 +25,7 @@ from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.protocols.base import Context, Protocol, register
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification, Fold
-from sempairs.files import stable_hash
+from sempairs.files import decode_text, stable_hash
 
 Int = NDArray[np.int64]
 Names = NDArray[np.str_]
@@ -101,9 +101,11 @@ def balanced(labels: Int, names: Names, share: float, *, seed: int) -> Int:
 
 
 def read_list(path: str) -> list[str]:
-    """The names in a file, one a line. Raises: UserError if it cannot be read or holds none."""
+    """The names in a file, one a line; they may hold blanks. Raises: UserError if it cannot be read or holds
+    none."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split()
+        text = decode_text(Path(path).read_bytes())
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("low_shot_lists", f"cannot be read ({error})", path) from None
     if not lines:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from sempairs.config import Config
-from sempairs.registry import Registry
+from sempairs.registry import Registry, Section
 from sempairs.views.records import PAIR, Slot
 
 
@@ -56,4 +57,6 @@ class ObjectiveConfig(Config):
         raise NotImplementedError
 
 
-OBJECTIVES: Registry[type[ObjectiveConfig]] = Registry("objective")
+OBJECTIVES: Registry[type[ObjectiveConfig]] = Registry("objective", "sempairs.methods.objectives")
+#: A recipe's section `objective`: the objective that its `name` says.
+AnyObjectiveConfig = Annotated[ObjectiveConfig, Section(OBJECTIVES)]

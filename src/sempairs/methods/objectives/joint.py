@@ -27,7 +27,7 @@ from sempairs.methods.objectives.several import further_partners
 from sempairs.views.records import PAIR, Slot
 
 
-@OBJECTIVES.register("joint")
+@OBJECTIVES.register
 class JointObjective(ObjectiveConfig):
     """weight: λ, the share of the semantic term, from 0 to 1, fixed or changing with progress.
 

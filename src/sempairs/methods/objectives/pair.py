@@ -8,7 +8,7 @@ from typing import Literal
 from sempairs.methods.objectives.base import OBJECTIVES, ObjectiveConfig, Term
 
 
-@OBJECTIVES.register("pair")
+@OBJECTIVES.register
 class PairObjective(ObjectiveConfig):
     """The method's loss of anchor and partner."""
 

@@ -23,7 +23,7 @@ def further_partners(count: int) -> tuple[Slot, ...]:
     return tuple(Slot("partner", number=number) for number in range(1, count))
 
 
-@OBJECTIVES.register("several")
+@OBJECTIVES.register
 class SeveralObjective(ObjectiveConfig):
     """partners: how many each anchor has."""
 

@@ -31,7 +31,6 @@ from sempairs.pairs.audit.centres import margins
 from sempairs.pairs.audit.similarity import cosine
 from sempairs.pairs.audit.subject import Subject
 from sempairs.pairs.index import Int, Labels
-from sempairs.pairs.relations import relation_name
 from sempairs.pairs.select import CORRUPTED
 
 THRESHOLD = 0.5
@@ -150,7 +149,7 @@ def _by_labels(subject: Subject, evidence: list[list[str]]) -> Real:
 
 def _claimed(subject: Subject, relation: str) -> str:
     """Pairs corrupted on purpose are judged among those they pass for."""
-    return relation_name(subject.pairs.config) if relation == CORRUPTED else relation
+    return subject.pairs.config.label if relation == CORRUPTED else relation
 
 
 def _groups(relation: Int, category: Int) -> Int:

@@ -12,22 +12,23 @@ Whatever the order of the catalogue or of the table: items are in the order of t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
 
 from sempairs import keyed
 from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import RELATIONS, PairsConfig
 from sempairs.pairs.draw import ListDraws
 from sempairs.pairs.index import ImageIndex, Int, Labels, Mask
 from sempairs.pairs.matching import SIDE, STREAM
 from sempairs.pairs.neighbours import IndexReport, Searcher
-from sempairs.pairs.relations import class_labels, relation_name, rule_of
+from sempairs.pairs.rules import Rule, by_own_labels, class_labels
 from sempairs.pairs.select import AUGMENTED, Selection, compose, within
 
 #: So many neighbours are looked at in search of `top_k` that are no near-duplicates.
@@ -36,6 +37,7 @@ _CELLS = 1 << 22
 _ROWS = 1 << 15
 
 Float = NDArray[np.float64]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,33 +55,86 @@ class Edges:
         return Edges(self.left[chosen], self.right[chosen], self.cosine[chosen])
 
 
-def select_mined(index: ImageIndex, config: PairsConfig) -> Selection:
-    """The pairs, or the pool, that the embeddings of `config` give.
+@RELATIONS.register
+class Neighbour(PairsConfig):
+    """embeddings: the table that `sempairs embed` wrote of these images."""
 
-    Raises: UserError if an image is not in the table or was another file then, or there is no pair.
-    """
-    edges, about = mined(index, config)
-    if not len(edges):
-        mutual = "mutual " if config.mutual else ""
-        between = f"from {config.min_similarity:g} to {config.max_similarity:g}"
-        line = f"finds no pair in {len(index)} images: no two are {mutual}neighbours with a cosine {between}"
-        remedy = "change pairs.min_similarity or max_similarity, raise pairs.top_k, or set pairs.mutual=false"
-        nearest = about["nearest_cosine"]
-        median = f" (of the nearest ones it is {nearest:.2f} in the median)" if nearest is not None else ""
-        raise UserError("pairs.relation neighbour", line + median, remedy=remedy)
-    found = (
-        _pool(index, config, edges, about)
-        if config.mode == "redrawn"
-        else _fixed(index, config, edges, about)
-    )
-    if not len(found):
-        raise UserError("pairs.per_class", "leaves no pair: no image of one has a class", config.per_class)
-    return found
+    description = "neighbours in the embeddings of an encoder"
+    by_columns = False
+    disjoint = False
+
+    relation: Literal["neighbour"] = "neighbour"
+    embeddings: str
+    # Each image's nearest ones; near-duplicates and copies take no place among them.
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 5
+    min_similarity: Cosine = 0.5
+    # Images more alike than this are near-duplicates and never a pair.
+    max_similarity: Cosine = 0.98
+    # Each image is among the nearest of the other, not of one only.
+    mutual: bool = True
+    # At most so many partners an image, the most similar first. Fixed pairs have one anyway.
+    max_partners: Annotated[int, Field(ge=1)] | None = None
+    # An image that mining leaves without a partner: no anchor, or an anchor paired with itself, so that the
+    # mined pairs join the augmented ones of all images.
+    alone: Literal["leave_out", "pair_with_itself"] = "leave_out"
+    # A use of labels: true keeps neighbours of one leaf category, false those of two, null looks at none.
+    same_category: bool | None = None
+    # auto: exact below 50,000 images, IVF above.
+    index: Literal["auto", "exact", "ivf", "hnsw"] = "auto"
+    # The share of the true neighbours that IVF and HNSW have to find.
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @field_validator("alone")
+    @classmethod
+    def _alone_among_all(cls, alone: str, info: ValidationInfo) -> str:
+        limited = info.data.get("count") is not None or info.data.get("per_class") is not None
+        if alone == "pair_with_itself" and limited:
+            raise ValueError("must be leave_out where count or per_class limits the pairs")
+        return alone
+
+    @field_validator("max_similarity")
+    @classmethod
+    def _a_range_of_similarity(cls, most: float, info: ValidationInfo) -> float:
+        if most <= info.data.get("min_similarity", -2):
+            raise ValueError("must be above min_similarity")
+        return most
+
+    def rule(self, index: ImageIndex) -> Rule:
+        """In a pool, images without a label mean nothing but themselves: all that hang together by some
+        neighbour would soon be all there are."""
+        rule = by_own_labels(index)
+        if self.mode == "redrawn":
+            own = Labels(index.picture, tuple(f"image {name}" for name in index.ids))
+            rule = replace(rule, meaning=rule.meaning.otherwise(own))
+        return rule
+
+    def select(self, index: ImageIndex) -> Selection:
+        """Raises: UserError if an image is not in the table or was another file then, or there is no pair."""
+        edges, about = mined(index, self)
+        if not len(edges):
+            mutual = "mutual " if self.mutual else ""
+            between = f"from {self.min_similarity:g} to {self.max_similarity:g}"
+            line = (
+                f"finds no pair in {len(index)} images: no two are {mutual}neighbours with a cosine {between}"
+            )
+            remedy = (
+                "change pairs.min_similarity or max_similarity, raise pairs.top_k, or set pairs.mutual=false"
+            )
+            nearest = about["nearest_cosine"]
+            median = (
+                f" (of the nearest ones it is {nearest:.2f} in the median)" if nearest is not None else ""
+            )
+            raise UserError("pairs.relation neighbour", line + median, remedy=remedy)
+        found = (
+            _pool(index, self, edges, about) if self.mode == "redrawn" else _fixed(index, self, edges, about)
+        )
+        if not len(found):
+            raise UserError("pairs.per_class", "leaves no pair: no image of one has a class", self.per_class)
+        return found
 
 
-def mined(index: ImageIndex, config: PairsConfig) -> tuple[Edges, dict[str, Any]]:
+def mined(index: ImageIndex, config: Neighbour) -> tuple[Edges, dict[str, Any]]:
     """All pairs of images that are each other's (or one's) neighbours, and what they were mined with."""
-    assert config.embeddings is not None
     if config.same_category is not None and not index.labels("category").known.any():
         rule = "needs a category for the images, and the catalogue has none"
         raise UserError("pairs.same_category", rule, config.same_category)
@@ -119,7 +174,7 @@ def mined(index: ImageIndex, config: PairsConfig) -> tuple[Edges, dict[str, Any]
     return edges, about
 
 
-def _distinct(searcher: Searcher, config: PairsConfig) -> tuple[Int, NDArray[np.float32]]:
+def _distinct(searcher: Searcher, config: Neighbour) -> tuple[Int, NDArray[np.float32]]:
     """The `top_k` nearest of each vector that are no near-duplicates, (n, top_k) as `Searcher.nearest`."""
     n, top_k, k = len(searcher.vectors), config.top_k, config.top_k
     near = np.full((n, top_k), -1, dtype=np.int64)
@@ -158,7 +213,7 @@ def _linked(near: Int, *, mutual: bool) -> tuple[Int, Int]:
 
 
 def _scored(
-    index: ImageIndex, config: PairsConfig, vectors: NDArray[np.float32], left: Int, right: Int
+    index: ImageIndex, config: Neighbour, vectors: NDArray[np.float32], left: Int, right: Int
 ) -> Edges:
     """The pairs that every rule leaves, best first. Cosines are summed anew, in float64."""
     cosine = np.empty(len(left))
@@ -177,14 +232,14 @@ def _scored(
     return edges.take(np.lexsort((np.maximum(one, other), np.minimum(one, other), -edges.cosine)))
 
 
-def _fixed(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[str, Any]) -> Selection:
+def _fixed(index: ImageIndex, config: Neighbour, edges: Edges, about: Mapping[str, Any]) -> Selection:
     """Image-disjoint pairs, the most similar first; limits leave the most similar."""
     pairs = edges.take(best_first(edges, len(index)))
     # Which of the two is the anchor: by key, in the order of the ids, as for other relations.
     place = np.argsort(np.argsort(pairs.left))
     turned = keyed.uniform(config.seed, STREAM, occurrence=place, slot=SIDE)[:, 0] < 0.5
     anchor, partner = np.where(turned, pairs.right, pairs.left), np.where(turned, pairs.left, pairs.right)
-    rule = rule_of(index, config)
+    rule = config.rule(index)
     chosen = within(anchor, class_labels(index, rule), config, images_each=1)
     anchor, partner, score = anchor[chosen], partner[chosen], pairs.cosine[chosen]
     alone = _alone(index, config, anchor, partner)
@@ -192,14 +247,14 @@ def _fixed(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[
     score = np.concatenate([score, np.full(len(alone), np.nan)])
     order = np.argsort(anchor)
     anchor, partner = anchor[order], partner[order]
-    relation = (anchor == partner).astype(np.int64), (relation_name(config), AUGMENTED)
+    relation = (anchor == partner).astype(np.int64), (config.label, AUGMENTED)
     return compose(index, config, rule, anchor, partner, relation=relation, score=score[order], mining=about)
 
 
-def _pool(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[str, Any]) -> Selection:
+def _pool(index: ImageIndex, config: Neighbour, edges: Edges, about: Mapping[str, Any]) -> Selection:
     """Every image with the neighbours it is drawn with. Limits count images, each an anchor once an epoch,
     and take them in pairs, best first, so that each has a partner."""
-    rule = rule_of(index, config)
+    rule = config.rule(index)
     if config.count is not None or config.per_class is not None:
         pairs = edges.take(best_first(edges, len(index)))
         chosen = _images_within(pairs, class_labels(index, rule), config)
@@ -225,7 +280,7 @@ def _pool(index: ImageIndex, config: PairsConfig, edges: Edges, about: Mapping[s
     )  # fmt: skip
 
 
-def _alone(index: ImageIndex, config: PairsConfig, one: Int, other: Int) -> Int:
+def _alone(index: ImageIndex, config: Neighbour, one: Int, other: Int) -> Int:
     """The items in no pair of `one` and `other`, where they are to be paired with themselves; ascending."""
     if config.alone == "leave_out":
         return np.empty(0, dtype=np.int64)
@@ -243,7 +298,7 @@ def best_first(edges: Edges, n: int, *, partners: int = 1) -> Int:
     return np.array(chosen, dtype=np.int64)
 
 
-def _images_within(pairs: Edges, classes: Labels, config: PairsConfig) -> Int:
+def _images_within(pairs: Edges, classes: Labels, config: Neighbour) -> Int:
     """Positions of the pairs whose two images fit `per_class` and then `count`."""
     within(np.empty(0, dtype=np.int64), classes, config, images_each=2)  # checks the limits
     chosen = np.arange(len(pairs))

@@ -1,28 +1,52 @@
-"""Folders of pairs used again: `relation: listed`, `file: FOLDER`."""
+"""Pairs that somebody made: a list of ids, or a folder of pairs that was built before."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from sempairs.errors import UserError
 from sempairs.pairs import listing
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import RELATIONS, PairsConfig
 from sempairs.pairs.index import ImageIndex
-from sempairs.pairs.relations import rule_of
-from sempairs.pairs.select import AUGMENTED, Selection, of_list, select
+from sempairs.pairs.rules import Rule, by_own_labels
+from sempairs.pairs.select import AUGMENTED, Selection, of_list
 from sempairs.pairs.table import PairSet
 
 
-def select_saved(index: ImageIndex, config: PairsConfig) -> Selection:
-    """The selection that a folder of pairs holds, over the images of `index`.
+@RELATIONS.register
+class Listed(PairsConfig):
+    """file: CSV or Parquet with columns anchor and partner (and score), or a folder `pairs build` wrote.
 
-    A fixed set may be limited, modified and redrawn (an image's partners are then those it is listed with); a
-    redrawn pool is taken as it is. Meaning follows the relation the folder was built with.
-    Raises: UserError if the folder is not sound, holds a baseline, or names images that `index` lacks.
+    A fixed set of a folder may be limited, modified and redrawn (an image's partners are then those it is
+    listed with); a redrawn pool is taken as it is. Meaning follows the relation the folder was built with.
     """
-    assert config.file is not None
+
+    description = "a given list"
+    by_columns = False
+    disjoint = False
+
+    relation: Literal["listed"] = "listed"
+    file: str
+
+    def rule(self, index: ImageIndex) -> Rule:
+        return by_own_labels(index)
+
+    def select(self, index: ImageIndex) -> Selection:
+        """Raises: UserError if the list or the folder is not sound, holds a baseline, or names images that
+        `index` lacks."""
+        if Path(self.file).is_dir():
+            return _saved(index, self)
+        pairs = listing.read_list(self.file, index)
+        order = np.lexsort((pairs.partner, pairs.anchor))
+        anchor, partner, score = pairs.anchor[order], pairs.partner[order], pairs.score[order]
+        return of_list(index, self, self.rule(index), anchor, partner, score=score)
+
+
+def _saved(index: ImageIndex, config: Listed) -> Selection:
+    """The selection that a folder of pairs holds, over the images of `index`."""
     saved = PairSet.open(config.file)
     inner = saved.config
     if inner.arm != "semantic":
@@ -31,15 +55,17 @@ def select_saved(index: ImageIndex, config: PairsConfig) -> Selection:
     changed = inner.mixed is not None or inner.corrupted is not None
     if changed or inner.mode == "redrawn":
         _refuse_changes(config, inner, changed=changed)
-    return _pool(index, saved, config) if inner.mode == "redrawn" else _pairs(index, saved, config)
+    if inner.mode == "redrawn":
+        return _saved_pool(index, saved, config)
+    return _saved_pairs(index, saved, config)
 
 
-def _pairs(index: ImageIndex, saved: PairSet, config: PairsConfig) -> Selection:
+def _saved_pairs(index: ImageIndex, saved: PairSet, config: Listed) -> Selection:
     inner = saved.config
     table = saved.table
     own = np.array([name == AUGMENTED for name in saved.relation], dtype=bool)
     pairs = listing.checked(
-        Path(str(config.file)),
+        Path(config.file),
         listing.Rows(
             table.column("anchor").to_pylist(),
             table.column("partner").to_pylist(),
@@ -60,41 +86,26 @@ def _pairs(index: ImageIndex, saved: PairSet, config: PairsConfig) -> Selection:
     # The folder's own relation is kept for its meaning; drawn anew, the pairs are what the list says.
     kept = config if config.mode == "redrawn" else inner.model_copy(update=asked)
     return of_list(
-        index, kept, rule_of(index, inner), pairs.anchor[order], pairs.partner[order],
+        index, kept, inner.rule(index), pairs.anchor[order], pairs.partner[order],
         score=pairs.score[order], relation=(codes[order], names), mining=saved.mining,
     )  # fmt: skip
 
 
-def _pool(index: ImageIndex, saved: PairSet, config: PairsConfig) -> Selection:
+def _saved_pool(index: ImageIndex, saved: PairSet, config: Listed) -> Selection:
     if config.mode != "redrawn":
         raise UserError("pairs.mode", f"must be redrawn for the pool in {config.file}", config.mode)
     items = listing.items(index, saved.index.ids)
     if (items < 0).any():
         missing = saved.index.ids[int(np.argmax(items < 0))]
         raise UserError("pairs.file", f"names an image that is not among the {len(index)} given", missing)
-    found = pool_of(saved, index.restricted(items))
+    found = saved.selection(index.restricted(items))
     if PairSet.of(found, "semantic").manifest_hash != saved.manifest_hash:
         remedy = "build the folder again from these images"
         raise UserError("pairs.file", "was built when its images had other labels", config.file, remedy)
     return found
 
 
-def pool_of(saved: PairSet, pool: ImageIndex) -> Selection:
-    """The selection of a redrawn set over just its images."""
-    # The limits have been at work already: they chose the images of the pool.
-    inner = saved.config.model_copy(update={"count": None, "per_class": None})
-    if inner.relation in ("listed", "neighbour"):
-        anchor, partner = (
-            listing.items(pool, saved.table.column(n).to_pylist()) for n in ("anchor", "partner")
-        )
-        order = np.lexsort((partner, anchor))
-        score = saved.table.column("score").fill_null(float("nan")).to_numpy()[order]
-        rule, mining = rule_of(pool, inner), saved.mining
-        return of_list(pool, inner, rule, anchor[order], partner[order], score=score, mining=mining)
-    return select(pool, inner)
-
-
-def _refuse_changes(config: PairsConfig, inner: PairsConfig, *, changed: bool) -> None:
+def _refuse_changes(config: Listed, inner: PairsConfig, *, changed: bool) -> None:
     what = "has modified pairs" if changed else "is a redrawn pool"
     for field in ("mixed", "corrupted", "count", "per_class"):
         asked = getattr(config, field)
