@@ -165,3 +165,40 @@ def test_views_without_domains_are_refused(name, encoder, new_views) -> None:
     crops = tuple(Crop(crop.pixels.double(), crop.member, crop.kind) for crop in views.crops)
     with pytest.raises(UserError, match=r"^method\.negatives needs views that tell the domain"):
         method(replace(views, crops=crops))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_each_head_keeps_the_domains_of_the_keys_it_keeps(encoder, new_views, symmetric) -> None:
+    """No sides are drawn here: the key of the partner joins, or that of the anchor's other crop."""
+    method = build("moco_v2", encoder, JointObjective(heads="two"), queue=32, symmetric=symmetric)
+    views = with_domains(new_views(slots=method.slots))
+    method(views)
+    method.after_step(0.0)
+    for head, own in ((method, 1), (method.second, 2)):
+        expected = [*views.domain[own].tolist(), *(views.domain[0].tolist() if symmetric else [])]
+        assert head.queue.domain[: len(expected)].tolist() == expected
+        assert int(head.queue.pushed) == len(expected)
+
+
+def test_a_second_head_leaves_out_queued_keys_of_other_domains(encoder, new_views) -> None:
+    method = build("moco_v2", encoder, JointObjective(heads="two"))
+    first, views = (with_domains(new_views(slots=method.slots, seed=s), seed=s) for s in (1, 2))
+    method(first)
+    method.after_step(0.0)
+    for head in (method, method.second):
+        head.queue.vectors.copy_(F.normalize(head.queue.vectors, dim=1))
+    twin = copy.deepcopy(method)
+    x = [crop.pixels for crop in views.crops]
+    h, expected = twin.encoder(x[0]), {}
+    keys = {place: twin.key_encoder(x[place]) for place in (1, 2)}
+    for term, head, place in (("semantic", twin, 1), ("instance", twin.second, 2)):
+        q, key = head.projector(h), head.key_projector(keys[place])
+        losses = []
+        for i in range(8):
+            domain = head.queue.domain
+            kept = [1 + j for j in range(16) if not apart(views.domain[0][i], domain[j])]
+            losses.append(cross_entropy(q[i], [key[i], *head.queue.vectors], 0, kept))
+        expected[term] = torch.stack(losses).mean().detach()
+    logs = method(views).logs
+    for term, value in expected.items():
+        torch.testing.assert_close(logs[f"{term}_loss"], value, rtol=1e-10, atol=1e-12)

@@ -67,7 +67,35 @@ def test_another_semantic_set_follows_from_another_relation_not_from_another_arm
     assert set(check(treatment, control).undeclared) == {"pairs.semantic_hash"}
 
 
-@pytest.mark.parametrize("fact", ["processes", "data.pixels", "pairs.semantic_hash"])
+@pytest.mark.parametrize(
+    ("field", "values", "fact"),
+    [
+        ("sampler.name", ("distinct_meanings", "shuffled"), "schedule.steps_per_epoch"),
+        ("objective.heads", ("two", "one"), "initial_weights.method"),
+    ],
+)
+def test_what_a_sampler_and_a_second_head_bring_with_them_follows(field, values, fact):
+    section, name = field.split(".")
+    records = [RECORD | {section: {name: value}} | _nested(fact, value) for value in values]
+    assert check(*records, (field,)).undeclared == {}
+    assert fact in check(*records, (field,)).allowed
+    assert set(check(*records).undeclared) == {field, fact}
+
+
+def _nested(fact, value):
+    section, _, name = fact.partition(".")
+    return {section: {**RECORD.get(section, {}), name: value}}
+
+
+def test_the_number_of_crops_never_follows():
+    records = [
+        RECORD | {"objective": {"name": name}, "crops_per_pair": n} for name, n in (("joint", 3), ("pair", 2))
+    ]
+    assert set(check(*records, ("objective",)).undeclared) == {"crops_per_pair"}
+    assert check(*records, ("objective", "crops_per_pair")).undeclared == {}
+
+
+@pytest.mark.parametrize("fact", ["crops_per_pair", "processes", "data.pixels", "pairs.semantic_hash"])
 def test_every_measured_fact_can_be_declared(fact):
     assert declared(fact, MEASURED)
 

@@ -207,3 +207,18 @@ def test_lines_for_a_terminal(page, make_study):
     assert any(line.startswith("simclr_semantic_seed1") and "broken" in line for line in where)
     assert where[-1].startswith("8 of 9 cells finished")
     assert any("too few to claim" in line for line in plan_lines(gathered.plan))
+
+
+def test_levels_are_dotted_lines_with_their_names_where_they_are_near():
+    lines = [Curve(0, [0, 1, 2], [5.5, 5.2, 5.0])]
+
+    def drawn(**levels):
+        svg = curves(lines, name="c", title="t", x_label="epoch", levels=levels)
+        return " ".join(text.strip() for text in ET.fromstring(svg).itertext() if text.strip())
+
+    assert "chance, collapse" in drawn(chance=5.54, collapse=5.54)
+    both = drawn(chance=5.54, collapse=4.9)
+    assert "chance" in both and "collapse" in both and "chance, collapse" not in both
+    far = drawn(chance=5.54, collapse=0.0)  # or the curve would be flat
+    assert "chance" in far and "collapse" not in far
+    assert drawn() == drawn(collapse=-100.0)

@@ -99,7 +99,7 @@ class PairMethod(Method):
         self.compared = 1 + len(others[0])
         if others[1]:
             self.second = type(self)(self.config, nn.Identity(), width)
-            self.second.compared = 1 + len(others[1])
+            self.second.slots, self.second.compared = objective.slots, 1 + len(others[1])
 
     def before_step(self, progress: float) -> None:
         self._progress = progress

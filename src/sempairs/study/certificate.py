@@ -23,6 +23,12 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "pairs.relation": (*_PARTNER, "pairs.semantic_hash"),
     "pairs.mixed": (*_PARTNER, "pairs.semantic_hash"),
     "pairs.corrupted": (*_PARTNER, "pairs.semantic_hash"),
+    # Where the duration is in steps; in epochs the steps differ too, and have to be declared.
+    "sampler": ("schedule.steps_per_epoch",),
+    "sampler.name": ("schedule.steps_per_epoch",),
+    # A second head has weights of its own.
+    "objective": ("initial_weights.method",),
+    "objective.heads": ("initial_weights.method",),
     "optimiser.lr": ("optimiser.peak_lr",),
     "optimiser.base_lr": ("optimiser.peak_lr",),
 }

@@ -10,8 +10,8 @@ crop a third view of the anchor: the crops of a pair have draws of their own, wh
 
 `heads`: one head for both terms; or two, the second, of the same shape, for the instance term, as LooC has it
 (Xiao et al. 2021, arXiv:2008.05659). `partners`: so many of each anchor in the semantic term (see `several`).
-`weight` may change over training (`config.Ramp`); both terms are worked
-out whatever it is, so that every arm has the same compute.
+`weight` may change over training (`config.Ramp`); both terms are worked out whatever it is, so that compute
+does not depend on it.
 """
 
 from __future__ import annotations
