@@ -95,8 +95,8 @@ def labelled(meanings: int, each: int, width: int, seed: int) -> tuple[Subject, 
     )  # fmt: skip
     subject = Subject.of(PairSet.build(catalog, PairsConfig(relation="same_category")))
     rows = subject.distinct
-    item = dict(zip(ids, true, strict=True))
-    of = np.array([item[name] for name in subject.ids])
+    items = np.searchsorted(ids, subject.ids)  # some images are in no pair
+    vectors, of = vectors[items], true[items]
     return subject, vectors, of[subject.anchor[rows]] != of[subject.partner[rows]]
 
 

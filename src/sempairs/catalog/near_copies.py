@@ -353,6 +353,8 @@ def _refined(
     light, under = _smooth(one[:, :1]), _smooth(other[:, :1])
     window, rough = _aligned(F.avg_pool2d(light, 2), F.avg_pool2d(under, 2), window, rounds=4)
     close = torch.nonzero(rough < ROUGH)[:, 0]
+    if not len(close):
+        return close.numpy(), np.empty(0, np.float32), np.empty((0, 4), np.float32)
     window, _ = _aligned(light[close], under[close], window[close], rounds=5)
     difference = _difference(one[close], other[close], window)
     return close.numpy(), difference.numpy(), window.numpy()
