@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 setup: $(VENV)/.ready
 
 quickstart: setup
-	@$(BIN)/sempairs study run recipes/quickstart.yaml --out $(OUT)
+	@$(BIN)/sempairs study run quickstart --out $(OUT)
 
 test: setup
 	$(BIN)/python -m pytest

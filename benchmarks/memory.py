@@ -103,9 +103,10 @@ def train(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict
     from sempairs.config import validate
     from sempairs.pairs.plan import plan_pairs
     from sempairs.training import provenance
-    from sempairs.training.data import TrainingData, batches, select_rows, steps_per_epoch
+    from sempairs.training.data import TrainingData, batches, select_rows
     from sempairs.training.monitor import choose_images
     from sempairs.training.recipe import PretrainRecipe
+    from sempairs.training.samplers import steps_per_epoch
     from sempairs.views.photos import FileStore
 
     recipe = validate(
@@ -140,17 +141,20 @@ def train(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict
         choose_images(recipe.monitor, data, seed=data.split_seed)
         stage("choose_images")
         per_epoch = steps_per_epoch(plan.n, recipe.batch_size)
-        facts = provenance.facts(recipe, data, steps=1, steps_per_epoch=per_epoch, warm_up=0)
+        weights = {"encoder": "", "method": ""}
+        facts = provenance.measure(
+            recipe, data, steps=1, steps_per_epoch=per_epoch, warm_up=0, initial_weights=weights
+        )
         stage("facts")
         with tempfile.TemporaryDirectory() as folder:
-            provenance.write_exposure(Path(folder) / "exposure.parquet", data)
+            provenance.write_exposure(Path(folder) / "exposure.parquet", data, read_pixels=False)
         stage("write_exposure")
         middle = max(0, per_epoch - steps // 2)
         stop = per_epoch + steps // 2
         for batch in batches(plan, seed=0, batch_size=recipe.batch_size, start=middle, stop=stop):
             assert len(batch.anchor) == recipe.batch_size
         stage("batches")
-    return {"anonymous": peak.bytes, "resident": status("VmHWM"), "pairs": facts["pairs"]["per_epoch"]}
+    return {"anonymous": peak.bytes, "resident": status("VmHWM"), "pairs": facts.pairs.per_epoch}
 
 
 def measured(catalog: Path, pairs: dict[str, Any], steps: int, trace: bool) -> dict[str, int]:

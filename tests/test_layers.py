@@ -12,7 +12,21 @@ import pytest
 import sempairs
 
 PACKAGE = Path(sempairs.__file__).parent
-LEAVES = ("__init__", "errors", "registry", "files", "keyed", "config", "progress", "embeddings", "metrics")
+LEAVES = (
+    "__init__",
+    "errors",
+    "registry",
+    "files",
+    "texts",
+    "keyed",
+    "config",
+    "progress",
+    "precision",
+    "embeddings",
+    "metrics",
+    "recipes",
+    "plugins",
+)
 STAGES = (
     "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",
     "study", "cli",

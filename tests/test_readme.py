@@ -19,7 +19,6 @@ SNIPPET = re.compile(r"<!-- run -->\n```(bash|python)\n(.*?)```", re.DOTALL)
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "recipes").symlink_to(ROOT / "recipes")
     random = np.random.default_rng(0)
     for category in ("animal/cat", "animal/dog", "plant"):
         (folder / "photos" / category).mkdir(parents=True)

@@ -18,6 +18,7 @@ from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.table import save_with_baselines
 from sempairs.release import build_release, write_release
 from sempairs.release.facts import ReleaseFacts
+from sempairs.release.writer import ATTRIBUTES
 
 
 def release_with_pairs(
@@ -55,7 +56,9 @@ def release_with_pairs(
         config = PairsConfig(relation="cross_domain", mode="fixed", seed=seed)
         pairs = save_with_baselines(place / "pairs", train, config)
         audit(pairs).write(place / "pairs" / "audit")
-        return build_release(place / "pairs", out, name=name, version=version, images=images, facts=facts)
+        about = build_release(place / "pairs", out, name=name, version=version, images=images, facts=facts)
+    (out / ATTRIBUTES).unlink()  # this repository has its own, and no Git LFS
+    return about
 
 
 def builder(tool: str, *packages: str) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from sempairs.errors import UserError, nearest
+from sempairs import plugins
+from sempairs.errors import UserError, nearest, unknown
 from sempairs.files import atomic_write
+from sempairs.recipes import recipe_path
+from sempairs.registry import UNKNOWN, Section
+from sempairs.texts import read_text
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -53,8 +58,65 @@ class Duration(NamedTuple):
         )
 
 
+class Ramp(NamedTuple):
+    """A number that may change over training: `0.5`, or points of progress and value, `[[0, 0], [0.5, 1]]`.
+
+    Between two points it moves along a straight line, before the first and after the last it stays. Two
+    points at the same progress are a step, which counts from that progress on.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return tuple(value for _, value in self.points)
+
+    def at(self, progress: float) -> float:
+        """The value when the share `progress`, in [0, 1], of the steps has been taken."""
+        before = [point for point in self.points if point[0] <= progress]
+        after = [point for point in self.points if point[0] > progress]
+        if not before or not after:
+            return before[-1][1] if before else after[0][1]
+        (start, first), (end, last) = before[-1], after[0]
+        return first + (last - first) * (progress - start) / (end - start)
+
+    @classmethod
+    def parse(cls, value: object) -> Ramp:
+        """Reads a number, or a list of points. Raises: ValueError otherwise."""
+        if isinstance(value, Ramp):
+            return value
+        points = [(0.0, value)] if _is_number(value) else value
+        pairs = isinstance(points, list | tuple) and all(
+            isinstance(point, list | tuple) and len(point) == 2 and all(map(_is_number, point))
+            for point in points
+        )
+        if not pairs or not points:
+            raise ValueError("must be a number, or points of progress and value, like [[0, 0], [0.5, 1]]")
+        found = tuple((float(progress), float(number)) for progress, number in points)  # type: ignore[attr-defined]
+        shares = [progress for progress, _ in found]
+        if shares != sorted(shares) or not 0 <= shares[0] <= shares[-1] <= 1:
+            raise ValueError("must have points in order of progress, from 0 to 1")
+        if any(shares.count(progress) > 2 for progress in shares):
+            raise ValueError("must have at most two points at one progress")
+        return cls(found)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(cls._plain)
+        )
+
+    def _plain(self) -> Any:
+        constant = len(self.points) == 1
+        return self.points[0][1] if constant else [list(point) for point in self.points]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
-    """The recipe in a YAML file, after `a.b=value` overrides.
+    """The recipe in a YAML file, or the one that comes along under that name, after `a.b=value` overrides.
 
     Raises: UserError, one line, for a missing or unreadable file and for every value out of its rule.
     """
@@ -62,13 +124,17 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
 
 
 def read_yaml(path: str | Path, what: str = "recipe") -> dict[str, Any]:
-    """The mapping in a YAML file. what: it is called in messages. Raises: UserError."""
+    """The mapping in a YAML file, or in the recipe that comes along under that name.
+
+    what: it is called in messages. Raises: UserError.
+    """
+    path = recipe_path(path) if what == "recipe" else path
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise UserError(what, "does not exist", str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        text_file = not isinstance(error, UnicodeDecodeError)
+    except (OSError, UnicodeError) as error:
+        text_file = not isinstance(error, UnicodeError)
         reason = f"cannot be read ({error})" if text_file else "is not a text file"
         raise UserError(what, reason, str(path), "give a YAML file") from None
     try:
@@ -105,11 +171,16 @@ def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
 
 
 def validate(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
-    """`data` as a config. Raises: UserError, one line, naming the first field out of its rule."""
+    """`data` as a config, after the plugins it names are loaded.
+
+    Raises: UserError, one line, naming the first field out of its rule.
+    """
+    if isinstance(named := data.get("plugins"), list | tuple):
+        plugins.load(named, f"{where}: plugins" if where else "plugins")
     try:
         return cls.model_validate(data)
     except ValidationError as error:
-        raise _one_line(cls, error, where) from None
+        raise _one_line(cls, error, data, where) from None
 
 
 def save_config(config: BaseModel, path: str | Path) -> None:
@@ -119,16 +190,18 @@ def save_config(config: BaseModel, path: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> UserError:
+def _one_line(cls: type[BaseModel], error: ValidationError, data: Mapping[str, Any], where: str) -> UserError:
     first = error.errors()[0]
-    # Tags of discriminated unions stand in `loc` without being keys of the recipe; harmless in a message.
     field = ".".join(str(part) for part in first["loc"]) or cls.__name__
     prefix = f"{where}: " if where else ""
     if first["type"] == "extra_forbidden":
-        known = _keys_at(cls, first["loc"][:-1])
+        known = _keys_at(cls, first["loc"][:-1], data)
         near = nearest(str(first["loc"][-1]), known)
         remedy = f"did you mean {near!r}?" if near else f"known keys: {', '.join(sorted(known))}"
         return UserError(prefix + field, "is not a known key", remedy=remedy)
+    if first["type"] == UNKNOWN:
+        key, names = first["ctx"]["key"], first["ctx"]["names"]
+        return unknown(f"{prefix}{field}.{key}", first["input"][key], names)
     if first["type"] == "missing":
         return UserError(prefix + field, "is required")
     rule = first["msg"].removeprefix("Value error, ")
@@ -140,23 +213,20 @@ def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> UserE
     return UserError(prefix + field, rule, first["input"])
 
 
-def _keys_at(cls: type[BaseModel], loc: Sequence[Any]) -> set[str]:
-    """Names of the fields of the section at `loc`, as far as the types tell."""
+def _keys_at(cls: type[BaseModel], loc: Sequence[Any], data: Any) -> set[str]:
+    """Names of the fields of the section at `loc`, as far as types, and the names in `data`, tell."""
     current: set[type[BaseModel]] = {cls}
     for part in loc:
+        data = data.get(part) if isinstance(data, Mapping) else None
         inside: set[type[BaseModel]] = set()
         for model in current:
             if str(part) in model.model_fields:
-                inside |= _models_in(model.model_fields[str(part)].annotation)
-        tagged = {model for model in current if _tag(model) == part}
-        current = inside or tagged or current
+                field = model.model_fields[str(part)]
+                sections = [given for given in field.metadata if isinstance(given, Section)]
+                chosen = {config for section in sections if (config := section.config_of(data))}
+                inside |= chosen or _models_in(field.annotation)
+        current = inside or current
     return {name for model in current for name in model.model_fields}
-
-
-def _tag(model: type[BaseModel]) -> Any:
-    """What a section calls itself in a union of sections: the default of its field `name`."""
-    field = model.model_fields.get("name")
-    return field.default if field else None
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

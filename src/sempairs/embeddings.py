@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sempairs.errors import UserError
 from sempairs.files import atomic_write, sha256_bytes, stable_hash
+from sempairs.metrics import unit
 
 COLUMN = "features"
 _PREFIX = "sempairs."
@@ -62,12 +63,12 @@ class Embeddings:
                     rule = "was made when an image was another file"
                     raise UserError(where, rule, name, "run `sempairs embed` again")
         found = self.vectors[rows]
-        length = np.linalg.norm(found, axis=1, keepdims=True)
-        if not (length > 0).all():
+        nothing = ~found.any(axis=1)
+        if nothing.any():
             rule = "must have no vector of length 0"
-            raise UserError(where, rule, image_ids[int(np.argmin(length))])
-        unit: NDArray[np.float32] = found / length
-        return unit
+            raise UserError(where, rule, image_ids[int(np.argmax(nothing))])
+        vectors: NDArray[np.float32] = unit(found)
+        return vectors
 
     def save(self, path: str | Path) -> None:
         """Writes the table, whole or not at all."""
@@ -78,6 +79,16 @@ class Embeddings:
         table = table.replace_schema_metadata({f"{_PREFIX}{k}": v for k, v in self.about.items()})
         with atomic_write(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
+
+    @classmethod
+    def about_file(cls, path: str | Path) -> dict[str, str]:
+        """What a table says about itself, without its features. Raises: UserError if it is no Parquet."""
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(str(path), f"is no readable Parquet file ({error})") from None
+        named = {key.decode(): value.decode() for key, value in metadata.items()}
+        return {k.removeprefix(_PREFIX): v for k, v in named.items() if k.startswith(_PREFIX)}
 
     @classmethod
     def open(cls, path: str | Path) -> Embeddings:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 _ABSENT = object()
+_MANY = 40  # choices that fit in a line
 
 
 class UserError(ValueError):
@@ -35,12 +36,18 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def unknown(field: str, name: str, choices: Iterable[str]) -> UserError:
-    """The error for a name that is not one of `choices`: lists them and suggests the nearest."""
+    """The error for a name that is not one of `choices`: lists them and suggests the nearest; of many choices
+    near ones only."""
     listed = tuple(choices)
-    near = nearest(name, listed)
-    remedy = f"did you mean {near!r}? " if near else ""
-    shown = ", ".join(listed[:40]) + (", …" if len(listed) > 40 else "")
-    return UserError(field, "is unknown", name, f"{remedy}choose from: {shown}")
+    if len(listed) > _MANY:
+        near = difflib.get_close_matches(str(name), listed, n=5, cutoff=0.5)
+        remedy = (
+            f"did you mean {', '.join(map(repr, near))}?" if near else f"none of {len(listed)} is like it"
+        )
+        return UserError(field, "is unknown", name, remedy)
+    one = nearest(name, listed)
+    remedy = f"did you mean {one!r}? " if one else ""
+    return UserError(field, "is unknown", name, f"{remedy}choose from: {', '.join(listed)}")
 
 
 def _shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -9,11 +10,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sempairs.errors import UserError
+from sempairs.texts import read_text
 
 
 @contextmanager
@@ -39,7 +41,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary folder beside `path`, renamed to it when the block ends well.
 
-    Raises: UserError if `path` exists and is not an empty folder.
+    Raises: UserError if `path` exists and is not an empty folder, at the beginning or in the end: of several
+    commands that write one folder, the first to finish has it.
     """
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -51,10 +54,34 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            rule = "was empty or absent, and another command has written to it meanwhile"
+            remedy = "what that one wrote is kept; choose another folder"
+            raise UserError("--out", rule, str(target), remedy) from None
         _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writing_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Waits until no other process is inside for the same folder: files that belong together are written one
+    after another, and those of two commands do not mix. The folder must be there."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # some file systems have no locks on folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+# How the system says that something lies where a folder was to be put.
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def _sync(path: Path) -> None:
@@ -75,10 +102,11 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file. Raises: UserError if it is missing or not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise UserError(str(path), "does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    # ValueError: no text, no JSON, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(str(path), f"is not readable JSON ({error})") from None
 
 

@@ -151,7 +151,8 @@ def test_a_name_that_is_no_utf8(folder: Path) -> None:
         ('path\n"a/1.png\n', r"must be CSV, and is not at line 2"),
         ("path\n" + "x" * 200_000 + "\n", "field larger"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4, "column names"),
-        ("path,category\na/1.png,cat\n".encode("utf-16"), "must start with a line of column names"),
+        ("path,category\na/1.png,cat\n".encode("utf-16-le"), "must start with a line of column names"),
+        ("path,category\na/1.png,cat\n".encode("utf-16")[:-1], "must be text in UTF-8"),
     ],
 )
 def test_files_that_are_no_lists(folder: Path, text: str | bytes, message: str) -> None:
@@ -194,3 +195,79 @@ def test_hostile_lists_are_problems_or_mistakes(tmp_path: Path, rows: list[bytes
         return
     assert len(found.catalog) == 0
     assert all(problem.where.isprintable() and problem.reason.isprintable() for problem in found.problems)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("divider", [",", ";", "\t"])
+def test_encodings_and_dividers(folder: Path, encoding: str, divider: str) -> None:
+    rows = [["path", "category", "split"], ["a/1.png", "café", "train"], ["b/3.png", "tea", "test"]]
+    found = scan(folder, "\r\n".join(divider.join(row) for row in rows).encode(encoding))
+    assert found.catalog.column("uri").tolist() == ["a/1.png", "b/3.png"]
+    assert found.catalog.column("category").tolist() == ["café", "tea"]
+    assert not found.problems
+    assert not found.notes
+
+
+def test_excels_own_word_on_the_divider(folder: Path) -> None:
+    found = scan(folder, "sep=;\r\npath;category\r\na/1.png;a, b\r\nabsent.png;x\r\n;x\r\n")
+    assert found.catalog.column("category").tolist() == ["a, b"]
+    assert sorted(lines(found)) == ["absent.png", "line 5"]
+
+
+def test_a_mark_where_lists_were_joined(folder: Path) -> None:
+    found = scan(folder, b"\xef\xbb\xbfpath\na/1.png\n\xef\xbb\xbfa/2.png\n")
+    assert found.catalog.column("uri").tolist() == ["a/1.png", "a/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("header", "note"),
+    [
+        (
+            "file_name,label,license",
+            "columns taken: file_name for path, label for category, license for licence",
+        ),
+        ("Image,Class,License", "columns taken: Image for path, Class for category, License for licence"),
+    ],
+)
+def test_usual_names_of_columns(folder: Path, header: str, note: str) -> None:
+    found = scan(folder, f"{header},text\na/1.png,cat,CC-BY-NC-4.0,a sleeping cat\n")
+    row = found.catalog.table.to_pylist()[0]
+    assert (row["uri"], row["category"], row["licence"]) == ("a/1.png", "cat", "CC-BY-NC-4.0")
+    assert row["text"] == "a sleeping cat"
+    assert found.notes == (note,)
+
+
+@pytest.mark.parametrize("path", ["a\\1.png", ".\\a\\1.png", "./a/1.png", "data/a/1.png", " a/1.png"])
+def test_ways_to_write_a_path(folder: Path, path: str) -> None:
+    found = scan(folder, f"path,category\n{path},cat\n")
+    assert not found.problems
+    assert open_source(f"csv:{folder / 'list.csv'}").open_image(found.catalog.column("uri")[0]).size == (6, 4)
+    assert len(scan(folder, f"path\n{folder}/a/1.png\na/1.png\n").catalog) == 1
+
+
+def test_a_name_in_another_unicode_form(folder: Path, write_png: WritePng) -> None:
+    write_png(folder / "cafe\u0301" / "1.png")
+    found = scan(folder, "path,category\ncaf\u00e9/1.png,caf\u00e9\na/1.png,cafe\u0301\n")
+    assert not found.problems
+    assert set(found.catalog.column("category")) == {"caf\u00e9"}
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("A/1.PNG", "no such file; did you mean 'a/1.png'?"),
+        ("a/1.jpg", "no such file; did you mean 'a/1.png'?"),
+        ("C:\\pictures\\a\\1.png", "no such file; a path of a Windows machine must be written relative"),
+    ],
+)
+def test_a_path_that_is_nearly_right(folder: Path, path: str, reason: str) -> None:
+    found = scan(folder, f"path\na/2.png\n{path}\n")
+    assert [why[: len(reason)] for why in lines(found).values()] == [reason]
+
+
+def test_labels_that_were_numbers(folder: Path) -> None:
+    text = "path,label\na/1.png,0.0\na/2.png,nan\nb/3.png,1.0\n"
+    assert scan(folder, text).catalog.column("category").tolist() == ["0", None, "1"]
+    several = scan(folder, 'path,label\na/1.png,"[0, 1]"\na/2.png,[]\nb/3.png,[1]\n')
+    assert several.catalog.column("category").tolist() == [None, None, "1"]
+    assert any("1 images have several labels" in note for note in several.notes)

@@ -147,3 +147,51 @@ def test_importing_the_verbs_is_light() -> None:
     script = "import sys, sempairs.cli.data; print(*{'torch', 'pyarrow', 'numpy', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_damage_that_a_scan_leaves_out(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat/0", "cat/2"):
+        data = bytearray((pets / f"{name}.png").read_bytes())
+        at = data.index(b"IDAT") + 12
+        data[at : at + 9] = bytes(9)
+        (pets / f"{name}.png").write_bytes(data)
+    embed = ["embed", "random:tiny-resnet", "--out", str(tmp_path / "e.parquet"), "--data"]
+    assert run([*embed, f"folder:{pets}"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "error: 2 images cannot be read: cat/0.png (" in line
+    assert "cat/2.png (" in line
+    assert f"`sempairs data scan folder:{pets} --decode --out FILE.arrow`" in line
+    assert run(["data", "scan", f"folder:{pets}", "--decode", "--out", str(tmp_path / "c.arrow")]) == 0
+    assert run([*embed, f"catalog:{tmp_path / 'c.arrow'}"]) == 0
+    assert "3 images, 256 features each" in capsys.readouterr().out
+
+
+def test_a_scan_ends_with_what_it_took_for_granted(pets: Path, tmp_path: Path) -> None:
+    out = call("scan", f"folder:{pets}", "--out", str(tmp_path / "c.arrow")).stdout
+    assert "1 images lie in no folder and have no category: loose.png" in out
+    assert "no image has a split: where splits are needed they are drawn by key" in out
+    assert "no pixels were decoded: --decode finds damage inside the files" in out
+    assert "no pixels" not in call("info", f"folder:{pets}", "--decode").stdout
+    assert "taken as saved" in call("info", f"catalog:{tmp_path / 'c.arrow'}", "--decode").stdout
+
+
+def test_scans_side_by_side_leave_files_that_fit(tmp_path: Path, write_png: WritePng) -> None:
+    import subprocess
+    import sys
+
+    for name in ("a", "b"):
+        for seed in range(2):
+            write_png(tmp_path / name / "x" / f"{seed}.png", seed)
+        (tmp_path / name / "x" / f"broken-{name}.png").touch()
+    out = tmp_path / "c.arrow"
+    commands = [
+        [sys.executable, "-m", "sempairs", "data", "scan", f"folder:{tmp_path / n}", "--out", str(out)]
+        for n in ("a", "b")
+    ]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    assert [process.wait() for process in started] == [0, 0]
+    source = Catalog.open(out).column("source")[0]
+    with open(out.with_suffix(".problems.csv")) as handle:
+        assert [row[0] for row in csv.reader(handle)][1:] == [f"x/broken-{source[-1]}.png"]

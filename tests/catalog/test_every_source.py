@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import struct
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sempairs.catalog import SCHEMA, SPLITS
-from sempairs.catalog.images import UnreadableImage, pixel_hash
 from sempairs.catalog.sources import SOURCES, FileSource, open_source
 from sempairs.catalog.sources.base import source_kind
 from sempairs.catalog.voc import VocImage, VocObject, write_voc
 from sempairs.errors import UserError
+from sempairs.testing import check_source
 
 WritePng = Callable[..., Path]
 # They read the bundled releases, which have tests of their own.
@@ -126,63 +123,19 @@ def test_every_kind_is_tested() -> None:
     assert set(SOURCES.names()) == {*MADE, *BUNDLED}
 
 
-def test_every_kind_is_described() -> None:
-    for name in SOURCES.names():
-        kind = SOURCES.get(name)
-        assert kind.example.partition(":")[0] == name
-        assert 10 < len(kind.summary) < 80
-
-
 def test_a_kind_is_registered_once() -> None:
     with pytest.raises(ValueError, match="registered already"):
         source_kind("folder", summary="", example="")(lambda rest: open_source("folder:" + rest))
 
 
 @pytest.mark.parametrize("kind", sorted(MADE))
-def test_contract(tmp_path: Path, write_png: WritePng, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_keeps_the_contract(tmp_path: Path, write_png: WritePng, kind: str) -> None:
     spec = MADE[kind](tmp_path, write_png)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    source = open_source(spec)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scan = source.scan(workers=1, decode=True)
-    catalog = scan.catalog
-    assert len(catalog) >= 3
-    assert not scan.problems
-    assert catalog.table.column_names[: len(SCHEMA)] == SCHEMA.names
-    ids = catalog.column("image_id").tolist()
-    assert ids == sorted(set(ids))
-    assert set(catalog.column("split")) <= {None, *SPLITS}
-    assert all(len(value) == 64 for value in catalog.column("file_hash"))
-    # The same again, with other workers; without decoding, all but the pixels' hashes.
-    assert open_source(spec).scan(workers=4, decode=True) == scan
-    if kind != "catalog":
-        quick = open_source(spec).scan().catalog
-        assert set(quick.column("pixel_hash")) == {None}
-        assert quick == catalog.with_column("pixel_hash", [None] * len(catalog))
-        assert set(catalog.column("source")) == {source.spec}
-    # From another folder, the images as they were described, from many threads at once.
-    monkeypatch.chdir("/")
-    again = open_source(source.spec)
-
-    def check(row: int) -> None:
-        image = again.open_image(catalog.column("uri")[row])
-        assert image.mode in ("RGB", "RGBA")
-        assert image.size == (catalog.column("width")[row], catalog.column("height")[row])
-        assert pixel_hash(image) == catalog.column("pixel_hash")[row]
-        if isinstance(again, FileSource):
-            data = again.read_bytes(catalog.column("uri")[row])
-            assert hashlib.sha256(data).hexdigest() == catalog.column("file_hash")[row]
-
-    assert isinstance(again, FileSource) == (kind not in PIXELS)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(check, list(range(min(len(catalog), 20))) * 4))
-    for uri in ("absent", "", "../x.png", "/etc/hostname", "a\0b", "\udcff", "x" * 5000):
-        with pytest.raises(UnreadableImage):
-            again.open_image(uri)
-        if isinstance(again, FileSource):
-            with pytest.raises(UnreadableImage):
-                again.read_bytes(uri)
+        check_source(spec)
+    assert isinstance(open_source(spec), FileSource) == (kind not in PIXELS)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 

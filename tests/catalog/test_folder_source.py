@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import string
 from collections.abc import Callable
@@ -66,9 +67,86 @@ def test_folders_called_after_splits(tmp_path: Path, write_png: WritePng) -> Non
     catalog = scan(tmp_path).catalog
     assert catalog.column("split").tolist() == ["test", "train", "validation"]
     assert catalog.column("category").tolist() == ["dog", "cat", "cat"]
-    # One more folder, and they are categories like others.
-    write_png(tmp_path / "trains" / "4.png", 4)
-    assert set(scan(tmp_path).catalog.column("split")) == {None}
+    assert scan(tmp_path).notes == (
+        "the folders Test (test), train (train), val (validation) give the split",
+    )
+
+
+@pytest.mark.parametrize("stray", ["preview.png", "trains/4.png", "extra/cat/4.png", "__MACOSX/train/4.png"])
+def test_nothing_that_lies_beside_splits_takes_them_away(
+    tmp_path: Path, write_png: WritePng, stray: str
+) -> None:
+    for seed, name in enumerate(["train/cat/1.png", "val/cat/2.png", "test/dog/3.png", stray]):
+        write_png(tmp_path / name, seed)
+    for name in ("README.md", ".DS_Store", "Thumbs.db", "train/Thumbs.db", ".git/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = scan(tmp_path)
+    split = dict(zip(found.catalog.column("uri"), found.catalog.column("split"), strict=True))
+    expected = {"train/cat/1.png": "train", "val/cat/2.png": "validation", "test/dog/3.png": "test"}
+    system = stray.startswith("__")
+    assert split == (expected if system else {**expected, stray: None})
+    assert found.catalog.column("category")[split_place(found, "val/cat/2.png")] == "cat"
+    told = f"1 beside them have no split: {stray}"
+    assert (told in found.notes) == (not system)
+
+
+def split_place(found: Scan, uri: str) -> int:
+    return found.catalog.column("uri").tolist().index(uri)
+
+
+def test_flat_splits_stand_too_and_one_such_folder_is_a_class(tmp_path: Path, write_png: WritePng) -> None:
+    for seed, name in enumerate(["train/1.png", "test/2.png", "docs/logo.png"]):
+        write_png(tmp_path / name, seed)
+    found = scan(tmp_path)
+    assert found.catalog.column("split").tolist() == [None, "test", "train"]
+    assert found.catalog.column("category").tolist() == ["docs", None, None]
+    assert found.notes[1] == "1 beside them have no split: docs/logo.png"
+    (tmp_path / "test").rename(tmp_path / "bus")
+    assert scan(tmp_path).catalog.column("category").tolist() == ["bus", "docs", "train"]
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (
+            ["set/train/cat/1.png", "set/val/cat/2.png"],
+            r"train, val in set are taken for classes; .* folder:.*/set",
+        ),
+        (["train/cat/1.png", "train/dog/2.png"], r"the only folder, train, is part of the category"),
+        (["train/cat/1.png", "train/dog/2.png", "3.png"], r"the only folder, train, is part of"),
+        (["cat/1.png", "2.png"], r"1 images lie in no folder and have no category: 2\.png"),
+        (["cat/1.png", "cat/2.heic"], r"pictures of kinds that are not read: 1 \.heic"),
+        (["cat/1.png", "metadata.csv"], r"metadata\.csv lies there and is not read"),
+        (["Cat/1.png", "cat/2.png"], r"categories 'Cat' and 'cat' are two"),
+        (["nan/1.png", "cat/2.png"], r"category 'nan' is a class like others"),
+    ],
+)
+def test_what_is_taken_for_granted_is_noted(
+    tmp_path: Path, write_png: WritePng, names: list[str], note: str
+) -> None:
+    for seed, name in enumerate(names):
+        write_png(tmp_path / name, seed)
+    found = scan(tmp_path)
+    assert len(found.notes) == 1 + (names[-1] == "3.png")
+    assert re.search(note, found.notes[0])
+
+
+def test_an_ordinary_folder_needs_no_note(tmp_path: Path, write_png: WritePng) -> None:
+    for seed, name in enumerate(["cat/1.png", "dog/2.png", "readme.txt", "train/3.png"]):
+        write_png(tmp_path / name, seed)
+    assert scan(tmp_path).notes == ()
+
+
+def test_classes_that_look_the_same_are_one(tmp_path: Path, write_png: WritePng) -> None:
+    for seed, name in enumerate(
+        ["caf\u00e9", "cafe\u0301", "caf\u00e9\u200b", "ice\u00a0cream", "ice cream"]
+    ):
+        write_png(tmp_path / name / "1.png", seed)
+    catalog = scan(tmp_path).catalog
+    assert sorted(set(catalog.column("category"))) == ["caf\u00e9", "ice cream"]
+    # The files keep their own names.
+    assert len(set(catalog.column("uri"))) == 5
 
 
 def test_images_can_be_opened(tmp_path: Path, write_png: WritePng) -> None:

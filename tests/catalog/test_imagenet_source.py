@@ -15,12 +15,13 @@ from sempairs.catalog.sources import Scan, open_source
 from sempairs.cli.main import run
 from sempairs.errors import UserError
 from sempairs.pairs.table import PairSet
+from sempairs.recipes import FOLDER as RECIPES
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 WNIDS = ("n01440764", "n01443537", "n02085620", "n02123045")
 # ILSVRC2012_ID of each, in another order than the ids have.
 NUMBERS = {"n01440764": 3, "n01443537": 1, "n02085620": 4, "n02123045": 2}
 CLASS_OF_VAL = [WNIDS[i % 4] for i in (2, 0, 1, 3, 0)]
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 NoiseImage = Callable[..., Image.Image]
 
 
@@ -180,6 +181,28 @@ class TestMistakes:
         assert "is not the devkit's meta.mat" in self.refused(tmp_path)
         (kit / "meta.mat").unlink()
         assert "meta.mat does not exist" in self.refused(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r\n\r\n"])
+def test_lists_that_windows_saved(tmp_path: Path, noise: NoiseImage, encoding: str, ends: str) -> None:
+    for write_layout, name in ((write_kaggle, "LOC_val_solution.csv"), (write_devkit, GROUND_TRUTH)):
+        root = tmp_path / name
+        write_layout(root, noise)
+        before = open_source(f"imagenet:{root}").scan()
+        (file,) = root.rglob(name)
+        file.write_bytes(file.read_text().replace("\n", ends).encode(encoding))
+        scan = open_source(f"imagenet:{root}").scan()
+        assert scan.catalog == before.catalog and scan.problems == before.problems
+        assert {"test"} <= set(scan.catalog.column("split"))
+
+
+def test_a_solution_may_name_files_with_their_ending(tmp_path: Path, noise: NoiseImage) -> None:
+    write_kaggle(tmp_path, noise)
+    before = open_source(f"imagenet:{tmp_path}").scan().catalog
+    file = tmp_path / "LOC_val_solution.csv"
+    file.write_text(file.read_text().replace(",n", ".JPEG,n").replace("ImageId", "imageid"))
+    assert open_source(f"imagenet:{tmp_path}").scan().catalog == before
 
 
 class TestRecipe:

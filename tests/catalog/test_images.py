@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from sempairs.catalog.images import Header, UnreadableImage, decode, header, pixel_hash
+from sempairs.catalog.images import Header, UnreadableImage, decode, header, orientation_of, pixel_hash
+from sempairs.errors import UserError
 
 Noise = Callable[..., Image.Image]
 ToBytes = Callable[..., bytes]
@@ -170,6 +171,18 @@ def test_orientation_written_behind_the_pixels(noise: Noise, to_bytes: ToBytes) 
     assert header(data)[:2] == decode(data).size == (4, 6)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_as_they_are_stored(noise: Noise, to_bytes: ToBytes, orientation: int) -> None:
+    """For annotations that count these: the orientation is told, and left out on request."""
+    image, exif = noise(3, (7, 5)), Image.Exif()
+    exif[0x0112] = orientation
+    data = to_bytes(image, "PNG", exif=exif.tobytes())
+    assert orientation_of(data) == orientation
+    assert decode(data, upright=False).tobytes() == image.tobytes()
+    assert decode(data).size == ((5, 7) if orientation >= 5 else (7, 5))
+    assert orientation_of(to_bytes(image, "PNG")) == 1
+
+
 def test_an_orientation_that_does_not_exist(noise: Noise, to_bytes: ToBytes) -> None:
     exif = Image.Exif()
     exif[0x0112] = 77
@@ -265,17 +278,123 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + ihdr + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("side", [10_000, 60_000])  # above Pillow's warning, above its error
-def test_decompression_bombs(side: int) -> None:
-    assert Image.MAX_IMAGE_PIXELS is not None
+@pytest.mark.parametrize("side", [13_400, 60_000])  # just above Pillow's error, far above
+def test_decompression_bombs_are_refused_and_can_be_allowed(
+    side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     for read in (header, decode):
-        with pytest.raises(UnreadableImage, match=r"bomb|exceeds limit"):
+        with pytest.raises(UnreadableImage, match=r"a decompression bomb\? Set SEMPAIRS_MAX_PIXELS"):
             read(bomb(side, side))
+    monkeypatch.setenv("SEMPAIRS_MAX_PIXELS", str(side * side))
+    assert header(bomb(side, side))[:2] == (side, side)
+    monkeypatch.setenv("SEMPAIRS_MAX_PIXELS", str(side * side - 1))
+    with pytest.raises(UnreadableImage, match="a decompression bomb"):
+        header(bomb(side, side))
+
+
+def test_large_pictures_that_pillow_opens_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert header(bomb(10_000, 9_500))[:2] == (10_000, 9_500)  # above Pillow's warning
+    monkeypatch.setenv("SEMPAIRS_MAX_PIXELS", "1000")
+    with pytest.raises(UnreadableImage, match="40 x 26 pixels, more than 1,000: a decompression bomb"):
+        header(bomb(40, 26))
+    monkeypatch.setenv("SEMPAIRS_MAX_PIXELS", "many")
+    with pytest.raises(UserError, match="SEMPAIRS_MAX_PIXELS must be a whole number of pixels, got 'many'"):
+        header(bomb(40, 26))
+
+
+def chunk(kind: bytes, body: bytes, checksum: int | None = None) -> bytes:
+    crc = zlib.crc32(kind + body) if checksum is None else checksum
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+
+
+_LONG = zlib.compress(bytes(3 << 20))
+_UPSIDE_DOWN = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
+BESIDE_PNG = {
+    "no EXIF": chunk(b"eXIf", b"no exif!"),
+    "an orientation of text": chunk(b"eXIf", _UPSIDE_DOWN.replace(b"\x12\0\x03", b"\x12\0\x02")),
+    "pHYs": chunk(b"pHYs", b"abc"),
+    "gAMA": chunk(b"gAMA", b"1"),
+    "cHRM": chunk(b"cHRM", b"123"),
+    "sRGB": chunk(b"sRGB", b""),
+    "tIME": chunk(b"tIME", b"1"),
+    "a profile that is none": chunk(b"iCCP", b"x\0\0junk"),
+    "a profile packed in an unknown way": chunk(b"iCCP", b"x\0\x07junk"),
+    "a profile above 1 MiB": chunk(b"iCCP", b"x\0\0" + _LONG),
+    "text above 1 MiB": chunk(b"zTXt", b"k\0\0" + _LONG),
+    "international text above 1 MiB": chunk(b"iTXt", b"k\0\1\0\0\0" + _LONG),
+    "text packed in an unknown way": chunk(b"zTXt", b"k\0\x09abc"),
+    "text with a wrong checksum": chunk(b"tEXt", b"k\0v", 5),
+    "much text": b"".join(chunk(b"zTXt", b"k%d\0\0" % i + zlib.compress(bytes(1 << 20))) for i in range(66)),
+    "an animation that is none": chunk(b"acTL", b"1"),
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("what", BESIDE_PNG)
+def test_what_lies_beside_the_pixels_of_a_png_decides_nothing(
+    noise: Noise, to_bytes: ToBytes, what: str, behind: bool
+) -> None:
+    image = noise()
+    data = to_bytes(image)
+    at = data.index(b"IEND" if behind else b"IDAT") - 4
+    changed = data[:at] + BESIDE_PNG[what] + data[at:]
+    assert decode(changed).tobytes() == image.tobytes()
+    assert header(changed)[:2] == image.size
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        segment(0xE1, b"Exif\0\0garbage"),
+        segment(0xE1, b"Exif\0\0"),
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<<<"),
+        segment(0xE2, b"MPF\0garbage"),
+        segment(0xE2, b"ICC_PROFILE\0"),
+        segment(0xE0, b"JFIF"),
+        segment(0xEE, b"Adobe"),
+        segment(0xED, b"Photoshop 3.0\0008BIM\x03\xed\0\0\0"),
+        segment(0xFE, b""),
+    ],
+)
+def test_what_lies_beside_the_pixels_of_a_jpeg_decides_nothing(
+    noise: Noise, to_bytes: ToBytes, beside: bytes
+) -> None:
+    data = to_bytes(noise(size=(16, 8)), "JPEG")
+    changed = data[:2] + beside + data[2:]
+    assert decode(changed).tobytes() == decode(data).tobytes()
+    assert header(changed) == header(data)
+
+
+def test_a_sound_orientation_counts_beside_damage(noise: Noise, to_bytes: ToBytes) -> None:
+    image = noise()
+    data = to_bytes(image)
+    at = data.index(b"IDAT") - 4
+    damaged = chunk(b"gAMA", b"1") + chunk(b"eXIf", _UPSIDE_DOWN)
+    turned = image.transpose(Image.Transpose.ROTATE_180)
+    assert decode(data[:at] + damaged + data[at:]).tobytes() == turned.tobytes()
+
+
+def test_damage_that_decides_over_pixels_is_still_found(noise: Noise, to_bytes: ToBytes) -> None:
+    data = to_bytes(noise())
+    at = data.index(b"IDAT") - 4
+    unknown = chunk(b"XxXx", b"a chunk that PNG calls critical")
+    for changed in (
+        data[:at] + chunk(b"gAMA", b"1") + data[at:-20],
+        data[:at] + chunk(b"gAMA", b"1") + data[at : at + 9] + b"\0\0\0" + data[at + 12 :],
+        data[:at] + unknown[:-1] + b"\0" + data[at:],
+    ):
+        with pytest.raises(UnreadableImage):
+            decode(changed)
 
 
 def test_warning_filters_are_left_as_they_were(noise: Noise, to_bytes: ToBytes) -> None:
     before = list(warnings.filters)
-    data = [to_bytes(noise(seed)) for seed in range(8)] + [bomb(10_000, 10_000)]
+    data = [to_bytes(noise(seed)) for seed in range(8)] + [bomb(20_000, 20_000)]
 
     def work() -> None:
         for item in data * 20:

@@ -14,7 +14,8 @@ from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.plan import PairPlan, plan_pairs
-from sempairs.training.data import batches, epoch_order, epoch_size, steps_per_epoch
+from sempairs.training.data import batches, epoch_order, epoch_steps
+from sempairs.training.samplers import DistinctMeanings, Shuffled
 
 WritePng = Callable[..., Path]
 
@@ -73,6 +74,10 @@ def test_no_pair_of_two_parts(parts: Callable[[str], str]) -> None:
     assert len(set(plan.meaning.tolist())) == 8
 
 
+def ordered(plan: PairPlan, *, seed: int = 1, epoch: int = 0) -> np.ndarray:
+    return epoch_order(plan, Shuffled(), 4, seed=seed, epoch=epoch)
+
+
 @pytest.mark.parametrize(
     ("shares", "quota"), [((1, 1), (8, 8)), ((3, 1), (24, 8)), ((1, 3), (2, 8)), ((9, 1), (24, 2))]
 )
@@ -83,11 +88,11 @@ def test_every_batch_has_each_parts_share(
     lines = "\n".join(line.replace("share: 1", f"share: {share}") for line, share in each)
     catalog = open_source(parts(lines)).scan().catalog
     plan, part = planned(catalog), catalog.column("part")
-    assert epoch_size(plan) == sum(quota)
-    shown = Counter(part[plan.epoch(0).anchor[epoch_order(plan, seed=1, epoch=0)]])
+    assert epoch_steps(plan, Shuffled(), 1) == sum(quota)
+    shown = Counter(part[plan.epoch(0).anchor[ordered(plan)]])
     assert (shown["drawings"], shown["objects"]) == quota
     size = 4 if sum(quota) >= 12 else 5
-    per_epoch = steps_per_epoch(epoch_size(plan), size)
+    per_epoch = epoch_steps(plan, Shuffled(), size)
     found = list(batches(plan, seed=1, batch_size=size, start=0, stop=2 * per_epoch))
     assert len({batch.epoch for batch in found}) == 2
     for batch in found:
@@ -100,11 +105,11 @@ def test_every_batch_has_each_parts_share(
 
 def test_all_is_shown_in_time_and_the_order_is_keyed(parts: Callable[[str], str]) -> None:
     plan = planned(open_source(parts(TWO)).scan().catalog)
-    orders = [epoch_order(plan, seed=1, epoch=epoch) for epoch in range(12)]
+    orders = [ordered(plan, epoch=epoch) for epoch in range(12)]
     assert set(np.concatenate(orders).tolist()) == set(range(plan.n))
-    assert (epoch_order(plan, seed=1, epoch=4) == orders[4]).all()
+    assert (ordered(plan, epoch=4) == orders[4]).all()
     assert (orders[0] != orders[1]).any()
-    assert (epoch_order(plan, seed=2, epoch=0) != orders[0]).any()
+    assert (ordered(plan, seed=2) != orders[0]).any()
 
 
 def test_both_arms_see_the_same_images(parts: Callable[[str], str]) -> None:
@@ -120,11 +125,20 @@ def test_both_arms_see_the_same_images(parts: Callable[[str], str]) -> None:
         assert (right.anchor == right.partner).all()
 
 
+def test_another_sampler_knows_no_shares(parts: Callable[[str], str]) -> None:
+    plan = planned(open_source(parts(TWO)).scan().catalog)
+    with pytest.raises(UserError, match="sampler must be shuffled where the parts"):
+        epoch_steps(plan, DistinctMeanings(), 4)
+    free = planned(open_source(parts(TWO.replace("share: 1, ", ""))).scan().catalog)
+    for batch in batches(free, seed=1, batch_size=4, start=0, stop=3, sampler=DistinctMeanings()):
+        assert len(set(batch.meaning.tolist())) == 4
+
+
 def test_without_shares_an_epoch_is_everything(parts: Callable[[str], str]) -> None:
     catalog = open_source(parts(TWO.replace("share: 1, ", ""))).scan().catalog
     plan = planned(catalog)
-    assert epoch_size(plan) == plan.n == 32
-    assert sorted(epoch_order(plan, seed=1, epoch=0).tolist()) == list(range(32))
+    assert epoch_steps(plan, Shuffled(), 1) == plan.n == 32
+    assert sorted(ordered(plan).tolist()) == list(range(32))
 
 
 def test_saved_and_joined_again(parts: Callable[[str], str], tmp_path: Path) -> None:

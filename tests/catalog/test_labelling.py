@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sempairs.catalog import Catalog
-from sempairs.catalog.labelling import Labelling, LabellingSection, choose_classes, label
+from sempairs.catalog.labelling import Labelling, LabellingSection, choose_classes, filtered, label
 from sempairs.catalog.levels import apply_levels
 from sempairs.catalog.sources import open_source
 from sempairs.catalog.splits import assign_splits
@@ -119,7 +119,7 @@ class TestSplitLists:
         with pytest.raises(UserError, match=r"twice.txt line 2 names an image of the split train"):
             self.label(root, train="*_train.txt", test="twice.txt")
         (root / "other.txt").write_text("a.png 0\n")
-        with pytest.raises(UserError, match="names none of them"):
+        with pytest.raises(UserError, match="must list images of the source, and names none"):
             self.label(root, train="other.txt")
         with pytest.raises(UserError, match=r"cannot be read \(No such file"):
             self.label(root, train="/absent/list.txt")
@@ -127,6 +127,101 @@ class TestSplitLists:
             label(catalog_of(["a"]), Labelling(split_lists={"train": "x"}))
         with pytest.raises(UserError, match=r"data.split_lists must be lists for train, validation, test"):
             validate(LabellingSection, {"data": {"split_lists": {"trian": "x"}}})
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "clipart/dog/1.png",
+            "clipart/dog/1.png 0",
+            "clipart/dog/1.png\t0",
+            "clipart/dog/1.png,0",
+            "clipart/dog/1.png dog",
+            "clipart\\dog\\1.png 0",
+            "./clipart/dog/1.png",
+            '"clipart/dog/1.png",0',
+            "ROOT/clipart/dog/1.png",
+        ],
+    )
+    def test_ways_to_write_a_line(
+        self, tmp_path: Path, write_png: WritePng, line: str, encoding: str
+    ) -> None:
+        root = self.tree(tmp_path, write_png)
+        (root / "list.txt").write_text(f"{line.replace('ROOT', str(root))}\n", encoding=encoding)
+        assert self.label(root, train="list.txt").column("split").tolist() == ["train", None, None, None]
+
+    def test_names_with_blanks_and_other_unicode_forms(self, tmp_path: Path, write_png: WritePng) -> None:
+        for seed, name in enumerate(["a cat/1 2.png", "cafe\u0301/3.png", "b 7/4.png"]):
+            write_png(tmp_path / "photos" / name, seed)
+        (tmp_path / "photos" / "list.txt").write_text("a cat/1 2.png\ncaf\u00e9/3.png 12\n# b 7/4.png\n")
+        source = open_source(f"folder:{tmp_path / 'photos'}").scan().catalog
+        found = label(source, Labelling(split_lists={"train": "list.txt"}))
+        assert rows(found, "uri", "split") == [
+            ("a cat/1 2.png", "train"),
+            ("b 7/4.png", None),
+            ("cafe\u0301/3.png", "train"),
+        ]
+
+    def test_lines_and_images_that_match_nothing_are_told(
+        self, tmp_path: Path, write_png: WritePng, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = self.tree(tmp_path, write_png)
+        (root / "list.txt").write_text("clipart/dog/1.png 0\nclipart/dog/12.png 0\nabsent.png\n")
+        self.label(root, train="list.txt")
+        told = capsys.readouterr().err
+        assert "2 of 3 lines name no image of the source: clipart/dog/12.png 0, absent.png" in told
+        assert "3 of 4 images are in no list of data.split_lists and have no split" in told
+        (root / "other.txt").write_text("clipart/dog/1.jpg 0\n")
+        with pytest.raises(UserError, match=r"names none; write paths as in .*/clipart/dog/1.png, not clip"):
+            self.label(root, train="other.txt")
+
+
+def test_drawn_splits_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = catalog_of(["a"] * 20, source=[f"folder:{tmp_path}"] * 20)
+    label(catalog, Labelling(split_seed=3))
+    told = capsys.readouterr().err
+    assert f"no image of folder:{tmp_path} has a split of its own; drawn by key, seed 3: train 14," in told
+    assert set(label(catalog, Labelling(), draw=False).column("split")) == {None}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_classes_in_another_unicode_form(tmp_path: Path, encoding: str) -> None:
+    catalog = catalog_of(["caf\u00e9", "polar bear", "tea"])
+    (tmp_path / "classes.txt").write_text("cafe\u0301\npolar\u00a0bear\n", encoding=encoding)
+    for asked in (str(tmp_path / "classes.txt"), ["cafe\u0301", "polar bear"]):
+        found = choose_classes(catalog, asked)
+        assert found.column("category").tolist() == ["caf\u00e9", "polar bear"]
+
+
+def test_images_that_lie_less_deep_than_the_levels_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    apply_levels(catalog_of(["real/cat", "lost and found", None]), ("domain", "category"))
+    told = capsys.readouterr().err
+    assert (
+        "2 images lie less deep than the 2 folders that data.levels names, some of them in lost and" in told
+    )
+
+
+class TestFilter:
+    def test_values_and_those_that_no_image_has(self, capsys: pytest.CaptureFixture[str]) -> None:
+        catalog = catalog_of(["cat", "caf\u00e9", None, "dog"], year=["2007", "2012", "2012", None])
+        assert len(filtered(catalog, {"category": ["cat", "cafe\u0301"]})) == 2
+        assert len(filtered(catalog, {"year": (2007,)})) == 1
+        assert len(filtered(catalog, {"category": [None], "year": ["2012"]})) == 1
+        assert capsys.readouterr().err == ""
+        assert len(filtered(catalog, {"category": ["cat", "dgo"]})) == 1
+        assert "data.where.category: no image has 'dgo'; did you mean 'dog'?" in capsys.readouterr().err
+
+    def test_mistakes(self) -> None:
+        catalog = catalog_of(["cat"])
+        with pytest.raises(UserError, match=r"data\.where\.category must be a list of values, got 'cat'"):
+            filtered(catalog, {"category": "cat"})
+        with pytest.raises(
+            UserError, match=r"data\.where is unknown, got 'categry'; did you mean 'category'"
+        ):
+            filtered(catalog, {"categry": ["cat"]})
+        with pytest.raises(UserError, match=r"data\.where must leave some images"):
+            filtered(catalog, {"category": ["dog"]})
 
 
 NAMES = [f"n{i:08d}" for i in range(40)]
@@ -159,7 +254,7 @@ class TestClasses:
         (tmp_path / "twice.txt").write_text("cat\ncat\n")
         (tmp_path / "typo.txt").write_text("cat\n\ndgo\n")
         (tmp_path / "empty.txt").write_text("\n")
-        (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+        (tmp_path / "bytes.txt").write_bytes(b"\xff")
         for classes, message in (
             (3, "data.classes must be at most the 2 classes there are, got 3"),
             (["dgo"], "did you mean 'dog'"),
@@ -168,7 +263,7 @@ class TestClasses:
             (str(tmp_path / "twice.txt"), "twice.txt line 2 must not name a class twice"),
             (str(tmp_path / "typo.txt"), "typo.txt line 3 is unknown, got 'dgo'; did you mean 'dog'"),
             (str(tmp_path / "empty.txt"), "must name a class"),
-            (str(tmp_path / "bytes.txt"), "no UTF-8 text"),
+            (str(tmp_path / "bytes.txt"), "no text in UTF-8"),
             ("absent.txt", r"No such file or directory\), got 'absent.txt'; give a number"),
         ):
             with pytest.raises(UserError, match=message) as caught:

@@ -87,7 +87,7 @@ def test_one_file_and_its_columns(tmp_path: Path, shard: Callable[..., Path]) ->
         split=["train", "test", None, "dev"],
         domain=["x", "y", None, "x"],
         licence=pa.array(["MIT"] * 4).dictionary_encode(),
-        concept=[1, 2, 3, 4],  # no text: not taken over
+        concept=[1, 2, 3, 4],  # numbers tell images apart as texts do
     )
     catalog = open_source(f"parquet:{path}").scan().catalog
     assert catalog.column("image_id")[0] == "a.parquet#000000000"
@@ -95,7 +95,7 @@ def test_one_file_and_its_columns(tmp_path: Path, shard: Callable[..., Path]) ->
     assert catalog.column("split").tolist() == ["train", "test", None, "validation"]
     assert catalog.column("domain").tolist() == ["x", "y", None, "x"]
     assert set(catalog.column("licence")) == {"MIT"}
-    assert set(catalog.column("concept")) == {None}
+    assert catalog.column("concept").tolist() == ["1", "2", "3", "4"]
     assert catalog.column("file_hash")[0] == sha256_bytes(pq.read_table(path)["image"][0]["bytes"].as_py())
 
 
@@ -179,3 +179,136 @@ def test_mistakes(tmp_path: Path) -> None:
         open_source(f"parquet:{tmp_path}")
     with pytest.raises(UserError, match="existing path"):
         open_source(f"parquet:{tmp_path / 'absent'}")
+
+
+TEXTS = {
+    "string": pa.string(),
+    "large_string": pa.large_string(),
+    "string_view": pa.string_view(),
+    "dictionary": pa.dictionary(pa.int8(), pa.string()),
+    "binary": pa.binary(),
+    "large_binary": pa.large_binary(),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_known_columns_in_any_type_of_text(tmp_path: Path, shard: Callable[..., Path], kind: str) -> None:
+    columns = {
+        "split": ["train", "test", "train", "test"],
+        "split_group": ["a", "a", "b", "b"],
+        "concept": ["c", "c", "d", None],
+        "domain": ["x", "y", "x", "y"],
+        "license": ["MIT"] * 4,
+        "attribution": ["Ann"] * 4,
+        "category": ["p/q", "p/r", "p/q", "p/r"],
+        "remark": ["m", "n", None, "o"],
+    }
+    plain = kind in ("string", "large_string", "string_view", "dictionary")
+    typed = {
+        name: pa.array(values).cast(TEXTS[kind]) if plain or name != "remark" else pa.array(values)
+        for name, values in columns.items()
+    }
+    found = open_source(f"parquet:{shard(tmp_path / 'a.parquet', 4, **typed)}").scan()
+    for name, values in columns.items():
+        assert found.catalog.column({"license": "licence"}.get(name, name)).tolist() == values
+    assert found.notes == ("columns taken: license for licence",)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.int64(), pa.uint8(), pa.float32(), pa.decimal128(5), pa.dictionary(pa.int8(), pa.int16())]
+)
+def test_known_columns_of_numbers(tmp_path: Path, shard: Callable[..., Path], kind: pa.DataType) -> None:
+    typed = pa.array([7, 7, 8, None], kind)
+    path = shard(tmp_path / "a.parquet", 4, split_group=typed, label=typed)
+    catalog = open_source(f"parquet:{path}").scan().catalog
+    assert catalog.column("split_group").tolist() == ["7", "7", "8", None]
+    assert catalog.column("category").tolist() == ["7", "7", "8", None]
+
+
+IMAGES = {
+    "binary": pa.binary(),
+    "large_binary": pa.large_binary(),
+    "binary_view": pa.binary_view(),
+    "dictionary": pa.dictionary(pa.int32(), pa.binary()),
+    "bytes in a list": pa.list_(pa.uint8()),
+}
+
+
+@pytest.mark.parametrize("column", ["image", "img", "jpg"])
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images_in_any_type_of_bytes(
+    tmp_path: Path, noise: Noise, to_bytes: ToBytes, kind: str, column: str
+) -> None:
+    data = [to_bytes(noise(seed)) for seed in range(3)]
+    of_lists = pa.types.is_list(IMAGES[kind])
+    values = pa.array([list(d) for d in data] if of_lists else data, IMAGES[kind])
+    pq.write_table(pa.table({column: values, "class": ["x", "y", "x"]}), tmp_path / "a.parquet")
+    source = open_source(f"parquet:{tmp_path / 'a.parquet'}")
+    found = source.scan()
+    assert not found.problems
+    assert found.catalog.column("category").tolist() == ["x", "y", "x"]
+    assert source.open_image("a.parquet#000000002").tobytes() == noise(2).tobytes()
+    assert ("images taken from the column" in found.notes[0]) == (column != "image")
+
+
+def test_images_of_one_length(tmp_path: Path, noise: Noise, to_bytes: ToBytes) -> None:
+    data = to_bytes(noise())
+    pq.write_table(pa.table({"image": pa.array([data], pa.binary(len(data)))}), tmp_path / "a.parquet")
+    assert len(open_source(f"parquet:{tmp_path / 'a.parquet'}").scan().catalog) == 1
+
+
+def test_a_split_of_another_name_is_never_trained_on(tmp_path: Path, shard: Callable[..., Path]) -> None:
+    path = shard(tmp_path / "train.parquet", 4, split=["train", "holdout", None, "Test"])
+    found = open_source(f"parquet:{path}").scan()
+    assert found.catalog.column("split").tolist() == ["train", "train", "test"]
+    assert [(p.where, "choose from" in p.reason) for p in found.problems] == [
+        ("train.parquet#000000001", True)
+    ]
+    path = shard(tmp_path / "train.parquet", 4, split=[[1, 2]] * 4)
+    assert "must hold the names of splits" in open_source(f"parquet:{path}").scan().problems[0].reason
+
+
+def test_what_is_left_out_is_noted(tmp_path: Path, shard: Callable[..., Path]) -> None:
+    path = shard(
+        tmp_path / "a.parquet",
+        4,
+        objects=[[{"box": 1}]] * 4,
+        width=[1, 2, 3, 4],
+        licence=[["MIT", "ISC"]] * 4,
+        text=["a", "b", "c", "d"],
+        kept=[True, False, True, None],
+    )
+    found = open_source(f"parquet:{path}").scan()
+    assert found.catalog.extra == ("kept", "text")
+    assert found.catalog.column("kept").tolist() == ["True", "False", "True", None]
+    assert set(found.notes) == {
+        "columns left out: objects, width",
+        "column licence is left out: it holds lists or structures",
+    }
+
+
+def test_several_labels_are_no_category(tmp_path: Path, shard: Callable[..., Path]) -> None:
+    path = shard(tmp_path / "a.parquet", 4, label=[[0, 1], [1], [], [0]])
+    found = open_source(f"parquet:{path}").scan()
+    assert found.catalog.column("category").tolist() == [None, "1", None, "0"]
+    assert found.notes == ("column label: 1 images have several labels of an image, and no category",)
+
+
+def test_numbers_of_classes_in_any_type(tmp_path: Path, noise: Noise, to_bytes: ToBytes) -> None:
+    import json
+
+    described = {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    for values in ([0.0, 1.0, float("nan")], [0, 1, -1], ["0", "1", None], ["cat", "dog", None]):
+        table = pa.table({"image": [{"bytes": to_bytes(noise(i))} for i in range(3)], "label": values})
+        metadata = {"huggingface": json.dumps({"info": {"features": described}})}
+        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+        found = open_source(f"parquet:{tmp_path / 'a.parquet'}").scan()
+        assert found.catalog.column("category").tolist() == ["cat", "dog", None]
+        assert not found.notes
+
+
+def test_shards_without_a_split_beside_others_are_noted(tmp_path: Path, shard: Callable[..., Path]) -> None:
+    shard(tmp_path / "set" / "train-0.parquet", 1, 0)
+    shard(tmp_path / "set" / "more.parquet", 1, 5)
+    found = open_source(f"parquet:{tmp_path / 'set'}").scan()
+    assert found.notes == ("the images of 1 shards have no split, among them more.parquet",)

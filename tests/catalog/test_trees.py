@@ -201,3 +201,12 @@ class TestCsv:
                 tree_paths(parent, tree)
         else:
             assert tree_paths(parent, tree) == {n: "/".join(way or []) for n, way in expected.items()}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_trees_of_other_encodings_and_unicode_forms(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "tree.csv").write_text(
+        "category;path\ncafe\u0301;drink/cafe\u0301\ntea;drink/tea\n", encoding
+    )
+    found = apply_tree(catalog_of(["caf\u00e9", "tea"]), str(tmp_path / "tree.csv"))
+    assert found.column("category").tolist() == ["drink/caf\u00e9", "drink/tea"]

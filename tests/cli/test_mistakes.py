@@ -7,16 +7,15 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sempairs.cli.main import run
+from sempairs.recipes import FOLDER as RECIPES
 
 from .conftest import make_photos
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 DEBUG = str(RECIPES / "pretrain-debug.yaml")
 STUDY = str(RECIPES / "debug.yaml")
 
@@ -84,7 +83,7 @@ MISTAKES = [
     ("compare what has no outcomes", ["evaluate", "--compare", *RANDOM, *RANDOM, "--task", "emoji-structure", "--out", "OUT"], ""),
     ("import nothing", ["import", "NOWHERE", "--out", "OUT"], "must be a file"),
     ("import a text", ["import", "NOTES", "--out", "OUT"], "cannot be read"),
-    ("import with an odd stem", ["import", "NOTES", "--out", "OUT", "--stem", "big"], "small or imagenet"),
+    ("import with an odd stem", ["import", "NOTES", "--out", "OUT", "--stem", "big"], "imagenet, small, padded, pooled"),
     ("detect without data", ["detect", *RANDOM, "--out", "OUT"], "--data is required"),
     ("detect in no devkit", ["detect", *RANDOM, "--data", "voc:EMPTY", "--out", "OUT"], "must hold VOC2007 or VOC2012"),
     ("detect in another source", ["detect", *RANDOM, "--data", "folder:PHOTOS", "--out", "OUT"], "choose from: voc:PATH"),
@@ -268,3 +267,10 @@ def test_doctor_finds_this_machine_well(sempairs):
     status, out, errors = sempairs("doctor")
     assert (status, errors) == (0, [])
     assert "emoji-pairs        sound" in out
+
+
+def test_completion_of_the_shell_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["--show-completion", "bash"])
+    assert ended.value.code in (0, None)
+    assert "_SEMPAIRS_COMPLETE=complete_bash" in capsys.readouterr().out

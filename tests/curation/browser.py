@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import http.server
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -42,12 +45,13 @@ def free_port() -> int:
 class Served:
     """`sempairs curate` on a folder, at one port however often it is restarted."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *more: str) -> None:
+        self.folder, self.port, self.more = folder, free_port(), more
         self.address = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Served:
         command = [sys.executable, "-m", "sempairs", "curate", str(self.folder), "--port", str(self.port)]
+        command += self.more
         self.process = subprocess.Popen(
             command, env={**os.environ, "SEMPAIRS_QUIET": "1"}, stdout=subprocess.PIPE
         )
@@ -85,6 +89,48 @@ class Served:
     def said(self, reviewer: str) -> list[tuple[str, str]]:
         """(kind, verdict) of each event."""
         return [(event["kind"], event["to_verdict"]) for event in self.events(reviewer)]
+
+
+class Proxy:
+    """A reverse proxy at one port that passes `PREFIX/…` on, with or without the prefix, to another port of
+    this machine, whose name it puts in place of its own."""
+
+    def __init__(self, prefix: str, to: int, *, strip: bool) -> None:
+        class Passing(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                if not self.path.startswith(f"{prefix}/"):
+                    self.send_error(404)
+                    return
+                path = self.path.removeprefix(prefix) if strip else self.path
+                body = self.rfile.read(int(self.headers.get("content-length") or 0)) or None
+                link = http.client.HTTPConnection("127.0.0.1", to, timeout=20)
+                link.request(self.command, path, body, {**self.headers, "Host": f"127.0.0.1:{to}"})
+                answer = link.getresponse()
+                data = answer.read()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name not in ("content-length", "date", "transfer-encoding"):
+                        self.send_header(name, value)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Passing)
+        self.address = f"http://127.0.0.1:{self._server.server_port}{prefix}"
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 class Watched:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .browser import Served, Watched, build, chromium, watched
+from .browser import Proxy, Served, Watched, build, chromium, free_port, watched
 
 # The colour of every element's text against what lies behind it, as WCAG 2.2 computes it (1.4.3), and the
 # border of every control against the page (1.4.11). Colours are read back from a canvas pixel.
@@ -247,6 +248,102 @@ def test_small_screens_and_200_percent_need_no_sideways_scrolling(
             one.page.tap(".verdict.yes")
             one.saved()
             assert len(served.events(one.reviewer)) == 1
+
+
+def test_a_phones_toolbar_is_two_rows_and_leaves_room_for_the_pictures(browser: Any, served: Served) -> None:
+    size = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with watched(browser, served, "phone", **size) as one:
+        tall = one.page.evaluate("document.querySelector('.bar').offsetHeight")
+        assert tall <= 2 * 44 + 16
+        tops = one.page.eval_on_selector_all(
+            ".tools button", "(all) => all.filter((b) => b.checkVisibility()).map((b) => b.offsetTop)"
+        )
+        assert len(tops) == 7 and len(set(tops)) <= 2
+        assert one.page.evaluate("document.querySelector('.frame').getBoundingClientRect().top") <= 220
+        one.page.tap("#labels")
+        one.page.tap("#evidence")
+        assert one.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert one.page.get_attribute("#evidence", "aria-pressed") == "true"
+
+
+def test_labels_and_file_names_are_hidden_until_they_are_asked_for(browser: Any, served: Served) -> None:
+    with watched(browser, served, "blind") as one:
+        assert one.page.get_attribute("#labels", "aria-pressed") == "false"
+        assert not one.page.is_visible("#caption-0") and not one.page.is_visible("#caption-1")
+        one.press("l")
+        rows = one.page.eval_on_selector_all(
+            "#caption-0 dl > div", "(all) => all.map((e) => [...e.children].map((c) => c.innerText))"
+        )
+        shown = dict(rows)
+        assert {"concept", "category", "file", "licence"} <= set(shown)
+        assert shown["file"] and not shown["file"].startswith("/")
+        one.press("b y")  # they stay for the pairs that follow, not for another visit
+        assert one.page.is_visible("#caption-0")
+        one.saved()
+        one.page.close()
+        again = one.open()
+        assert not again.is_visible("#caption-0")
+        assert again.get_attribute("#stage", "data-back") == "white"
+        again.keyboard.press("?")
+        assert "labels and file names stay hidden until you ask" in " ".join(one.text("#help").split())
+
+
+def test_the_first_key_counts_while_the_pictures_still_load(browser: Any, served: Served) -> None:
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        held: list[Any] | None = []
+        page.route("**/images/**", lambda route: route.continue_() if held is None else held.append(route))
+        page.goto(f"{served.address}/?reviewer=eager")
+        page.wait_for_selector(".frame img", state="attached")
+        page.keyboard.press("n")
+        assert "no counts as soon as they are there" in page.inner_text("#message-text")
+        waiting, held = held, None
+        for route in waiting:
+            route.continue_()
+        page.wait_for_selector("#which:text-is('Pair 2')", timeout=15_000)
+        page.wait_for_selector("#saved[data-state=saved]")
+        assert served.said("eager") == [("verdict", "no")]
+        assert page.is_hidden("#message") and page.inner_text("#which") == "Pair 2"
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("strip", [True, False], ids=["without", "with"])
+def test_the_page_works_behind_a_proxy_under_a_path(browser: Any, tmp_path: Path, strip: bool) -> None:
+    """The proxy is named, as its address must be: with `--origin`. It takes its path off or leaves it on."""
+    folder = build("emoji-pairs", tmp_path / "set", relation="cross_domain", count=8)
+    port = free_port()
+    with Proxy("/review", port, strip=strip) as proxy:
+        inner = Served(folder, "--origin", proxy.address)
+        inner.port, inner.address = port, f"http://127.0.0.1:{port}"
+        with inner:
+            inner.address = proxy.address
+            with watched(browser, inner, "ann") as one:
+                one.press("y n")
+                one.saved()
+                assert inner.said("ann") == [("verdict", "yes"), ("verdict", "no")]
+                assert all(place.startswith(f"{proxy.address}/images/") for place in one.pair())
+                one.press("z")
+                one.saved()
+                one.page.keyboard.press("?")
+                link = one.page.eval_on_selector("#help a", "(a) => a.href")
+                assert link == f"{proxy.address}/api/export"
+
+
+def test_the_page_says_what_to_do_about_a_proxy_that_was_not_named(browser: Any, served: Served) -> None:
+    with Proxy("", served.port, strip=False) as proxy:
+        context = browser.new_context()
+        try:
+            page = context.new_page()
+            page.goto(f"{proxy.address}/?reviewer=lost")
+            page.wait_for_selector("#stage[aria-busy=false] .frame img")
+            page.keyboard.press("y")
+            page.wait_for_selector("#message:not([hidden])", timeout=15_000)
+            assert f"--origin {proxy.address}" in page.inner_text("#message")
+            assert served.said("lost") == []
+        finally:
+            context.close()
 
 
 def use(one: Watched) -> dict[str, float]:

@@ -47,8 +47,8 @@ def test_the_page_holds_no_inline_script_or_style_and_loads_its_own_files_only()
     for tag, attributes in page.found:
         assert not [name for name in attributes if name == "style" or name.startswith("on")], tag
     loaded = [at.get("src") or at.get("href") or "" for tag, at in page.found if tag in ("script", "link")]
-    assert all(re.fullmatch(r"/static/[\w.]+", address) for address in loaded)
-    named = {address.removeprefix("/static/") for address in loaded}
+    assert all(re.fullmatch(r"static/[\w.]+", address) for address in loaded)
+    named = {address.removeprefix("static/") for address in loaded}
     assert named == {file.name for file in STATIC.iterdir()} - {"index.html"}  # all asked for at once
     assert not re.search(r"url\(|@import", (STATIC / "style.css").read_text(encoding="utf-8"))
 

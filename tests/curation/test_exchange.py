@@ -136,6 +136,86 @@ def test_files_that_are_none_are_one_line(folder, keys, sempairs, tmp_path):
     assert standing_verdicts(folder).num_rows == 0
 
 
+def _lines(rows: list[dict[str, str]], delimiter: str, ends: str = "\n") -> str:
+    return "".join(delimiter.join(line) + ends for line in [list(rows[0]), *(list(r.values()) for r in rows)])
+
+
+FORMS = [
+    ("v.csv", "utf-8", lambda rows: _lines(rows, ",")),
+    ("v.csv", "utf-8-sig", lambda rows: _lines(rows, ",", "\r\n")),
+    ("v.CSV", "utf-8-sig", lambda rows: _lines(rows, ";", "\r\n\r\n")),
+    ("v.csv", "utf-16", lambda rows: _lines(rows, "\t", "\r\n")),
+    ("v.tsv", "utf-8", lambda rows: _lines(rows, "\t")),
+    ("v.csv", "utf-8", lambda rows: _lines(rows, ";", "\r")),
+    ("v.csv", "utf-8", lambda rows: "sep=;\r\n" + _lines(rows, ";", "\r\n")),
+    ("v.csv", "utf-8", lambda rows: '"sep=|"\n' + _lines(rows, "|")),
+    ("v.csv", "utf-8", lambda rows: "\n" + _lines(rows, ", ").replace(", ", ",") + ",,,\n"),
+    ("v.jsonl", "utf-8-sig", lambda rows: "".join(json.dumps(r) + "\n" for r in rows)),
+    ("v.jsonl", "utf-16", lambda rows: "".join(json.dumps(r) + "\r\n" for r in rows)),
+    ("v.ndjson", "utf-8", lambda rows: "\n\n".join(json.dumps(r) for r in rows)),
+    ("v.json", "utf-8-sig", lambda rows: json.dumps(rows, indent=2)),
+    ("v.json", "utf-8", lambda rows: "".join(json.dumps(r) + "\n" for r in rows)),
+    ("v.jsonl", "utf-8", lambda rows: json.dumps(rows)),
+]
+
+
+@pytest.mark.parametrize(("name", "encoding", "write"), FORMS)
+@pytest.mark.parametrize(
+    "columns", [("anchor", "partner", "verdict", "reasons"), ("Anchor", " PARTNER ", "Verdict", "Reasons")]
+)
+def test_verdicts_as_spreadsheets_and_programs_write_them(
+    folder, keys, sempairs, tmp_path, name, encoding, write, columns
+):
+    said = [(*keys[0], "yes", "unclear"), (*keys[1], "No", ""), (*keys[2], " UNSURE", "unclear")]
+    file = tmp_path / name
+    file.write_bytes(write([dict(zip(columns, row, strict=True)) for row in said]).encode(encoding))
+    status, _, errors = sempairs(
+        "verdicts", "import", folder, file, "--reviewer", "A", "--reviewer-kind", "person"
+    )
+    assert (status, errors) == (0, [])
+    found = {
+        (r["anchor"], r["partner"]): (r["verdict"], r["reasons"])
+        for r in standing_verdicts(folder).to_pylist()
+    }
+    assert found == {keys[0]: ("yes", ["unclear"]), keys[1]: ("no", []), keys[2]: ("unsure", ["unclear"])}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("latin.csv", "anchor,partner,verdict,note\na,b,yes,größer\n".encode("latin-1")),
+        ("half.jsonl", b'{"anchor": "a"'),
+        ("deep.json", b"[" * 100_000),
+        ("both.csv", b"anchor,partner,verdict,Verdict\na,b,yes,no\n"),
+        ("names.csv", b"left,right,verdict\na,b,yes\n"),
+        ("empty.csv", b""),
+        ("other.json", b'{"verdicts": 3}'),
+    ],
+)
+def test_what_cannot_be_told_is_one_line(folder, sempairs, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    status, _, errors = sempairs(
+        "verdicts", "import", folder, tmp_path / name, "--reviewer", "A", "--reviewer-kind", "person"
+    )
+    assert status == 2 and len(errors) == 1 and name in errors[0], errors
+    assert standing_verdicts(folder).num_rows == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_files_with_a_byte_order_mark(folder, keys, sempairs, tmp_path, encoding, form):
+    file = tmp_path / f"v.{form}"
+    lines = {
+        "csv": ["anchor;partner;verdict;note", *(f"{a};{b};yes;é" for a, b in keys)],
+        "jsonl": [json.dumps(row(key, note="\u2028 é"), ensure_ascii=False) for key in keys],
+    }[form]
+    file.write_text("\n".join(lines) + "\n", encoding=encoding)
+    given = ("--reviewer", "A", "--reviewer-kind", "person")
+    status, _, errors = sempairs("verdicts", "import", folder, file, *given)
+    assert (status, errors) == (0, [])
+    assert standing_verdicts(folder).num_rows == len(keys)
+
+
 def test_a_program_cannot_adjudicate(folder, keys, sempairs, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(row(keys[0], reviewer="clip", reviewer_kind="model", queue="conflicts")))

@@ -9,8 +9,9 @@ import uuid
 import pytest
 from starlette.testclient import TestClient
 
-from sempairs.curation.guard import Tokens, is_loopback
+from sempairs.curation.guard import Tokens, is_loopback, outer
 from sempairs.curation.server import application
+from sempairs.errors import UserError
 
 HOST = "http://127.0.0.1:8765"
 
@@ -155,8 +156,13 @@ def test_requests_from_elsewhere_are_refused(api):
     assert api.client.post("/api/verdicts", json=body).status_code == 403
     plain = {"origin": HOST, "content-type": "text/plain"}
     assert api.client.post("/api/verdicts", content=json.dumps(body), headers=plain).status_code == 415
-    for host in ("evil.example", "127.0.0.1.evil.example", "", "evil.example:8765", "0.0.0.0", "10.0.0.1"):
-        assert api.client.get("/", headers={"host": host}).status_code == 421
+    for host in (
+        "evil.example", "127.0.0.1.evil.example", "", "evil.example:8765", "0.0.0.0", "10.0.0.1",
+        "[::1].evil.example", "[::1]evil.example", "[::1", "::1]", "[::1]:80.evil.example", "127.0.0.1:evil",
+        "127.0.0.1:80.evil.example", "localhost:80:80", "localhost@evil.example", "evil.example#localhost",
+        "localhost/evil", "[localhost]", "127.0.0.1:", "[::1]:999999", "localhost, evil.example",
+    ):  # fmt: skip
+        assert api.client.get("/", headers={"host": host}).status_code == 421, host
     for host in ("localhost:8765", "127.0.0.1", "[::1]:9999", "LOCALHOST"):
         assert api.client.get("/api/state", headers={"host": host}).status_code == 200
     assert api.client.request("DELETE", "/api/verdicts").status_code == 405
@@ -193,7 +199,7 @@ def test_outside_loopback_a_token_works_once(desk):
         assert one.get(path).status_code in (401, 403)
     assert one.get("/api/state", headers={"cookie": f"{tokens.cookie}="}).status_code == 401
     came = one.get(f"/?token={shown[0]}")
-    assert came.status_code == 303 and came.headers["location"] == "/"
+    assert came.status_code == 303 and came.headers["location"] == "./"
     cookie = came.headers["set-cookie"].lower()
     assert "httponly" in cookie and "samesite=strict" in cookie
     assert one.get("/").status_code == 200 and one.get("/api/state").status_code == 200
@@ -203,6 +209,97 @@ def test_outside_loopback_a_token_works_once(desk):
     assert len(shown) == 2 and two.get(f"/?token={shown[1]}").status_code == 303
     assert one.get("/").status_code == two.get("/").status_code == 200
     assert two.get("/", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("address", "origin", "page"),
+    [
+        ("https://label.example.org", "https://label.example.org", "https://label.example.org/"),
+        ("https://label.example.org/", "https://label.example.org", "https://label.example.org/"),
+        (
+            " HTTPS://Label.Example.org:443/a/b/ ",
+            "https://label.example.org",
+            "https://label.example.org/a/b/",
+        ),
+        ("http://10.0.0.7:8080/x-1", "http://10.0.0.7:8080", "http://10.0.0.7:8080/x-1/"),
+        ("http://[::1]:80/", "http://[::1]", "http://[::1]/"),
+        ("https://[fe80::1]:99", "https://[fe80::1]:99", "https://[fe80::1]:99/"),
+    ],
+)
+def test_the_address_outside(address, origin, page):
+    found = outer(address)
+    assert (found.origin, found.address) == (origin, page)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "label.example.org", "ftp://a.b", "https://", "https://a.b/?x", "https://a.b/#x", "https://u:p@a.b",
+     "https://a.b/c d", "https://a.b:x", "https://a.b//c", "https://[::1", "https://a.b/../c", "null", "*"],
+)  # fmt: skip
+def test_what_is_no_address_outside_is_one_line(address, sempairs, folder):
+    with pytest.raises(UserError, match="--origin must be the outer address"):
+        outer(address)
+    status, _, errors = sempairs("curate", folder, "--port", "0", "--origin", address)
+    assert status == 2 and len(errors) == 1 and "--origin" in errors[0]
+
+
+def _verdict(pair: str) -> dict[str, object]:
+    return {"reviewer": "Ann", "pair": pair, "verdict": "yes", "queue": "all", "event": str(uuid.uuid4())}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8765", "label.example.org", "localhost"])
+@pytest.mark.parametrize("path", ["", "/review"])
+def test_behind_a_proxy_that_was_named_verdicts_are_taken(desk, host, path):
+    """The proxy rewrites Host or keeps it, leaves its prefix on the path or takes it off."""
+    shown: list[str] = []
+    proxy = outer("https://label.example.org/review")
+    app = application(desk, tokens=Tokens(8765, shown.append), proxy=proxy)
+    one = TestClient(app, base_url=HOST, follow_redirects=False)
+    outside = {"host": host, "x-forwarded-proto": "https", "x-forwarded-host": "label.example.org"}
+    assert one.get(f"{path}/", headers=outside).status_code == 401
+    came = one.get(f"{path}/?token={shown[0]}", headers=outside)
+    assert came.status_code == 303 and came.headers["location"] == "/review/"
+    assert "secure" in came.headers["set-cookie"].lower()
+    cookie = came.headers["set-cookie"].partition(";")[0]
+    outside["cookie"] = cookie
+    assert "Same meaning?" in one.get(f"{path}/", headers=outside).text
+    assert one.get(f"{path}/static/app.js", headers=outside).status_code == 200
+    asked = one.get(f"{path}/api/pairs?queue=all&reviewer=Ann", headers=outside).json()["pairs"]
+    assert one.get(path + asked[0]["anchor"]["url"], headers=outside).status_code == 200
+    for origin, status in (
+        ("https://label.example.org", 200), ("http://elsewhere.example.org", 403), ("null", 403),
+        ("https://evil.example", 403), ("https://label.example.org.evil.example", 403), (None, 403),
+    ):  # fmt: skip
+        headers = outside | ({"origin": origin} if origin else {})
+        answer = one.post(f"{path}/api/verdicts", json=_verdict(asked[0]["id"]), headers=headers)
+        assert answer.status_code == status, (origin, answer.text)
+
+
+def test_a_prefix_without_its_slash_leads_to_the_page(desk):
+    app = application(desk, proxy=outer("http://127.0.0.1:9/review"))
+    one = TestClient(app, base_url=HOST, follow_redirects=False)
+    for query in ("", "?reviewer=Ann"):
+        answer = one.get(f"/review{query}")
+        assert answer.status_code == 308 and answer.headers["location"] == f"/review/{query}"
+    assert one.get("/reviewer").status_code == 404
+    assert one.get("/review/").status_code == one.get("/").status_code == 200
+
+
+def test_a_proxy_that_was_not_named_is_told_what_to_do(api):
+    outside = {"x-forwarded-proto": "https", "x-forwarded-host": "label.example.org"}
+    pair = api.pairs("Ann")[0]["id"]
+    headers = {**outside, "origin": "https://label.example.org"}
+    answer = api.client.post("/api/verdicts", json=_verdict(pair), headers=headers)
+    assert answer.status_code == 403
+    assert "behind a proxy" in answer.json()["error"]
+    assert "--origin https://label.example.org" in answer.json()["error"]
+    answer = api.client.get("/", headers={"host": "label.example.org"})
+    assert answer.status_code == 421 and "--origin" in answer.json()["error"]
+
+
+def test_a_proxy_others_can_reach_needs_a_token(desk):
+    with pytest.raises(AssertionError, match="tokens"):
+        application(desk, proxy=outer("https://label.example.org"))
 
 
 def test_which_addresses_are_loopback():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sempairs.encoders import EncoderConfig, build_encoder, embed, weight_hash
+from sempairs.encoders.features import BUDGET, batch_that_fits
 
 
 @pytest.fixture
@@ -66,3 +67,16 @@ def test_progress_is_shown_when_asked(encoder, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     embed(encoder, batches(2, 2), progress=True)
     assert "embedding" in capsys.readouterr().err
+
+
+def test_fewer_of_large_images_fit_into_little_memory():
+    small = build_encoder(EncoderConfig(), seed=0)
+    assert batch_that_fits(small, 32) == 256
+    large = build_encoder(EncoderConfig(arch="resnet50"), seed=0)
+    modes = [module.training for module in large.modules()]
+    count = batch_that_fits(large, 224)
+    # 64 maps of 112 x 112 pixels, 4 bytes each, four times
+    assert count == BUDGET["cpu"] // (16 * 64 * 112 * 112)
+    assert [module.training for module in large.modules()] == modes
+    assert not any(module._forward_hooks for module in large.modules())
+    assert batch_that_fits(large, 2000) == 1

@@ -15,7 +15,7 @@ from sempairs.catalog.table import Catalog
 from sempairs.encoders import EncoderConfig, build_encoder, save_encoder
 
 MEAN = STD = (0.5, 0.5, 0.5)
-QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [4, 4, 8, 8]})
+QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 8]})
 CATEGORIES = ("animal/cat", "animal/dog", "food/pear")
 DESIGNERS = ("google", "twitter", "mozilla")  # the last one is held out
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 
 from sempairs.cli.main import run
 from sempairs.evaluation import read_results
@@ -42,6 +44,29 @@ def test_embed_writes_a_table(
     table = pq.read_table(out)
     assert table.num_rows == 108
     assert table.schema.metadata[b"sempairs.precision"] == b"bf16"
+    assert table.schema.metadata[b"sempairs.input_size"] == b"16"
+    again = ["embed", str(encoder), "--data", f"folder:{drawings}", "--out", str(out), "--batch-size", "3"]
+    assert run(again) == 0
+    assert run([*again, "--prefix", "backbone"]) == 2
+    assert "--prefix must be left out but for a checkpoint" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_two_encoders_is_scored_by_its_prefix(
+    drawings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = timm.create_model("resnet18", num_classes=0)
+    state = {f"model.{key}": value for key, value in model.state_dict().items()}
+    state |= {f"ema.{key}": value + 0.01 for key, value in model.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "two.pth")
+    options = ["--data", f"folder:{drawings}", "--protocol", "knn-20-0.07"]
+    options += ["--set", "max_fit_images=10"]
+    assert evaluated(tmp_path / "two.pth", tmp_path / "r.jsonl", *options) == 2
+    assert "--prefix state_dict.ema, --prefix state_dict.model" in capsys.readouterr().err
+    for prefix in ("model", "state_dict.ema"):
+        assert evaluated(tmp_path / "two.pth", tmp_path / "r.jsonl", *options, "--prefix", prefix) == 0
+    first, second = read_results(tmp_path / "r.jsonl")
+    assert first.extra["encoder"] != second.extra["encoder"]
+    assert first.settings_hash == second.settings_hash
 
 
 @pytest.mark.parametrize(

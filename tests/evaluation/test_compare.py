@@ -92,7 +92,7 @@ def test_an_encoder_against_itself_shows_no_difference(emoji: tuple[str, Catalog
 def test_the_values_are_those_of_evaluate(
     emoji: tuple[str, Catalog], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    config = EncoderConfig(arch="tiny-resnet", options={"channels": [4, 4, 8, 8]})
+    config = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 8]})
 
     def opened(encoder: str, *, seed: int = 0) -> Target:
         return random_target(config, seed=int(encoder), size=32, name=encoder)

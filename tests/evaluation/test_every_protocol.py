@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from sempairs.evaluation import features as frozen
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.scores import Features
 from sempairs.evaluation.target import open_target
-from sempairs.evaluation.tasks import TASKS, Classification, Fold, MultiLabel, Retrieval
+from sempairs.evaluation.tasks import TASKS, Classification, Fold, Retrieval
 from sempairs.evaluation.tasks.coarse_to_fine import CoarseToFine
 from sempairs.evaluation.tasks.invariance import (
     BackgroundInvariance,
@@ -28,6 +27,8 @@ from sempairs.evaluation.tasks.invariance import (
     Structure,
     TransformInvariance,
 )
+from sempairs.testing import check_protocol
+from sempairs.testing.protocols import made_up_problem
 
 QUICK = EvaluationConfig(
     lambdas=(0.1, 10.0), epochs=1, steps=2, episodes=3, fine_tune_rates=(0.01,), fine_tune_decays=(0.0,)
@@ -41,19 +42,6 @@ ISSUED = {
 
 def test_all_that_are_issued_are_registered() -> None:
     assert set(PROTOCOLS.names()) >= ISSUED
-
-
-@pytest.mark.parametrize("name", PROTOCOLS.names())
-def test_a_protocol_says_what_it_is(name: str) -> None:
-    protocol = PROTOCOLS.get(name)
-    assert protocol.name == name
-    assert protocol.takes
-    assert protocol.metrics
-    assert set(protocol.plain) <= set(protocol.metrics)
-    assert protocol.summary.strip() == protocol.summary != ""
-    settings = protocol.settings(EvaluationConfig())
-    assert "version" in settings
-    assert json.loads(json.dumps(dict(settings))) == dict(settings)
 
 
 @pytest.mark.parametrize("name", sorted(ISSUED & set(CLASSIFIERS) - {"few-shot-5-5"}))
@@ -115,21 +103,6 @@ def test_a_results_file_that_cannot_be_written_is_said_before_anything_is_comput
 COUNT = 108
 
 
-def classes_of(width: int) -> Classification:
-    """All images in `width` classes by turns, all scored: few-shot asks for twenty of each of five."""
-    rows = np.arange(COUNT)
-    fold = Fold(rows[:60], rows[60:80], rows)
-    names = tuple(f"class {i}" for i in range(width))
-    return Classification(rows % width, names, (fold,), rows.astype(str))
-
-
-def several_labels() -> MultiLabel:
-    rows = np.arange(COUNT)
-    labels = np.stack([rows % 2, rows % 3 == 0, rows % 5 == 0], axis=1).astype(np.int64)
-    fold = Fold(rows[:60], rows[60:80], rows[80:])
-    return MultiLabel(labels, ("a", "b", "c"), (fold,), rows.astype(str))
-
-
 POSED_BY = {
     Retrieval: "emoji-retrieval", TransformInvariance: "emoji-transforms", Structure: "emoji-structure",
     BackgroundInvariance: "emoji-backgrounds", PairInvariance: "emoji-designers",
@@ -154,34 +127,11 @@ def few(problem: Any) -> Any:
 
 @pytest.mark.parametrize("name", PROTOCOLS.names())
 def test_every_protocol_keeps_its_word(name: str, place: Context) -> None:
-    """On each type of problem that it takes: its metrics in their order, finite, in range, of images that are
-    there; the same again; and nothing of the scored images' labels in what it says was chosen."""
-    protocol = PROTOCOLS.get(name)
-    for kind in protocol.takes:
-        if kind is Classification:
-            problem: Any = classes_of(5)
-        elif kind is MultiLabel:
-            problem = several_labels()
-        else:  # a type of problem that is new needs a task here
+    for kind in PROTOCOLS.get(name).takes:
+        problem = made_up_problem(kind, COUNT)
+        if problem is None:  # a type of problem that is new needs a task here
             problem = few(TASKS.get(POSED_BY[kind]).build(place.catalog, QUICK))
-        protocol.check(problem, QUICK)
-        first, second = (
-            protocol.score(replace(place, known=dict(known)), problem) for known in (place.known, {})
-        )
-        undefined = first[0].extra.get("undefined", [])
-        assert [one.metric for one in first] == [m for m in protocol.metrics if m not in undefined]
-        for one, other in zip(first, second, strict=True):
-            assert (one.value, one.n, one.selection) == (other.value, other.n, other.selection)
-            assert np.isfinite(one.value)
-            assert one.metric in protocol.plain or 0 <= one.value <= 1
-            assert 0 < one.n <= len(problem.scored)
-            assert one.selection
-            assert "test" not in one.selection
-            json.dumps(dict(one.extra), allow_nan=False)
-            if one.outcome is not None:
-                assert set(one.outcome.rows) <= set(problem.scored)
-                weights = 1 if one.outcome.weights is None else one.outcome.weights
-                assert np.mean(one.outcome.values * weights) == pytest.approx(one.value)
+        check_protocol(name, place, problem)
 
 
 @pytest.mark.parametrize("name", [n for n in CLASSIFIERS if n != "few-shot-5-5"])  # fits on scored images

@@ -23,7 +23,7 @@ from sempairs.evaluation.tasks import TASKS
 from sempairs.evaluation.transforms import TRANSFORMS
 from sempairs.evaluation.whitening import Whitening
 
-CONFIG = EvaluationConfig()
+CONFIG = EvaluationConfig(precision="float32")
 
 
 class Seen(nn.Module):

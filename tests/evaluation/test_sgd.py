@@ -20,7 +20,7 @@ from sempairs.encoders import weight_hash
 from sempairs.errors import UserError
 from sempairs.evaluation import EvaluationConfig, evaluate, sgd
 from sempairs.evaluation.protocols import PROTOCOLS, Context
-from sempairs.evaluation.protocols.low_shot import balanced
+from sempairs.evaluation.protocols.low_shot import balanced, listed, read_list
 from sempairs.evaluation.target import open_target
 from sempairs.evaluation.tasks import TASKS
 
@@ -269,6 +269,26 @@ def test_imagenet_counts() -> None:
     labels = np.repeat(np.arange(100), 1281)
     names = np.arange(len(labels)).astype(str)
     assert np.bincount(labels[balanced(labels, names, 0.01, seed=0)]).tolist() == [13] * 100
+
+
+def test_a_list_of_names_with_blanks_that_windows_saved(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfimg (2).jpg\r\n\r\n img (1).jpg \r\nimg (2).jpg")
+    assert read_list(str(tmp_path / "list.txt")) == ["img (1).jpg", "img (2).jpg"]
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf\r\n")
+    with pytest.raises(UserError, match="must name images"):
+        read_list(str(tmp_path / "list.txt"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_names_with_blanks(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.txt").write_text("a cat/1 2.png\n\n  3.png\n", encoding=encoding)
+    wanted = read_list(str(tmp_path / "list.txt"))
+    assert wanted == ["3.png", "a cat/1 2.png"]
+    names = np.array(["a cat/1 2.png", "b/3.png", "c/4.png", "d/4.png"])
+    assert listed(names, wanted, "list.txt").tolist() == [0, 1]
+    assert listed(names, ["c/4.png"], "list.txt").tolist() == [2]
+    with pytest.raises(UserError, match=r"by their whole path where 2 end alike, got '4\.png'"):
+        listed(names, ["4.png"], "list.txt")
 
 
 def test_a_published_list_is_taken(encoder: Path, emoji: tuple[str, Catalog], tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from sempairs.evaluation.export import export_features
 from sempairs.evaluation.target import open_target
 
 Emoji = tuple[str, Catalog]
-QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [4, 4, 8, 8]})
-SHORT = EvaluationConfig(lambdas=(0.1, 10.0), repeats=1)
+QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 8]})
+SHORT = EvaluationConfig(lambdas=(0.1, 10.0), repeats=1, precision="float32")
 EMOJI_TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval")
 
 
@@ -138,6 +138,26 @@ def test_settings_hash_follows_the_settings_and_nothing_else(
     assert other["knn-20-0.07", "accuracy"] == plain["knn-20-0.07", "accuracy"]
 
 
+def test_settings_hash_follows_the_encoders_input(encoder: Path, drawings: Path, tmp_path: Path) -> None:
+    """The same weights score otherwise at another size or with other means, so it is another setting."""
+    loaded = load_encoder(encoder)
+    inputs = {
+        "same": (loaded.spec.input_size, loaded.spec.mean, loaded.spec.std),
+        "size": (24, loaded.spec.mean, loaded.spec.std),
+        "mean": (loaded.spec.input_size, (0.4, 0.5, 0.5), loaded.spec.std),
+        "std": (loaded.spec.input_size, loaded.spec.mean, (0.5, 0.5, 0.4)),
+    }
+    hashes = set()
+    for name, (size, mean, std) in inputs.items():
+        save_encoder(tmp_path / name, loaded, loaded.config, size, mean, std)
+        found = evaluate(tmp_path / name, [f"folder:{drawings}"], protocols=["knn-20-0.07"], config=SHORT)
+        hashes.add(found[0].settings_hash)
+        assert found[0].extra["encoder"] == loaded.spec.weight_hash
+    assert len(hashes) == 4
+    plain = evaluate(encoder, [f"folder:{drawings}"], protocols=["knn-20-0.07"], config=SHORT)
+    assert plain[0].settings_hash in hashes
+
+
 def test_data_hash_says_whether_the_images_are_the_same(
     encoder: Path, drawings: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +198,7 @@ def test_tasks_of_one_source_share_features_and_a_cache_saves_both(
     cache = tmp_path / "cache"
     fresh = evaluate(encoder, EMOJI_TASKS, config=SHORT)
     first = evaluate(encoder, EMOJI_TASKS, config=SHORT, cache=cache)
-    assert len(list(cache.glob("features-*.npy"))) == len(list(cache.glob("scored-*"))) == 1
+    assert len(list(cache.glob("features-*.npz"))) == len(list(cache.glob("scored-*"))) == 1
 
     def never(*arguments: Any, **settings: Any) -> Any:
         raise AssertionError("embedded again")
@@ -190,10 +210,30 @@ def test_tasks_of_one_source_share_features_and_a_cache_saves_both(
     assert len(list(cache.glob("scored-*"))) == 1  # pixels depend on images and size alone
     with pytest.raises(AssertionError, match="embedded again"):
         evaluate(encoder, EMOJI_TASKS, config=SHORT.model_copy(update={"precision": "bf16"}), cache=cache)
-    (kept,) = cache.glob("features-*.npy")
+    (kept,) = cache.glob("features-*.npz")
     kept.write_bytes(b"nothing")
     with pytest.raises(UserError, match="remove it"):
         evaluate(encoder, EMOJI_TASKS, config=SHORT, cache=cache)
+
+
+def test_images_are_embedded_part_by_part_to_the_same_features(
+    encoder: Path, drawings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(f"folder:{drawings}")
+    catalog = source.scan().catalog
+    whole = frozen.compute_features(open_target(encoder), source, catalog)
+    held = []
+    build = frozen.PixelStore.build
+
+    def counted(source: Any, catalog: Catalog, *arguments: Any, **options: Any) -> Any:
+        held.append(len(catalog))
+        return build(source, catalog, *arguments, **options)
+
+    monkeypatch.setattr(frozen.PixelStore, "build", counted)
+    monkeypatch.setattr(frozen, "PART", 20 * 3 * load_encoder(encoder).spec.input_size ** 2)
+    parts = frozen.compute_features(open_target(encoder), source, catalog, batch=7)
+    assert held == [14] * 7 + [10]  # whole batches, no more than PART
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_is_near_float32(encoder: Path, drawings: Path) -> None:

@@ -45,7 +45,7 @@ def recipe(images: Path, method: str, kind: str) -> PretrainRecipe:
         "data": {"source": f"folder:{images}", "store_size": 12},
         "pairs": KINDS[kind],
         "views": {"recipe": "lab", "size": 12, "local": {"count": 2, "size": 8} if cls.takes_local else None},
-        "encoder": {"options": {"channels": [4, 4, 4, 4]}},
+        "encoder": {"options": {"channels": [8, 8, 8, 8]}},
         "method": {"name": method, **{key: value for key, value in small.items() if key in fields}},
         "optimiser": {"name": "adamw", "lr": 0.001},
         "schedule": {"duration": "2 steps"},

@@ -125,15 +125,40 @@ def test_key_network_starts_equal_and_follows_along_half_a_cosine(encoder, views
         torch.testing.assert_close(new, momentum * old + (1 - momentum) * online.detach())
 
 
-@pytest.mark.parametrize("layers", [2, 3])
-def test_heads_are_normalised_throughout_the_last_without_scale_and_shift(encoder, layers):
-    method = MoCoV3(CONFIG.model_copy(update={"layers": layers}), encoder, 6)
-    for head, count in ((method.projector, layers), (method.predictor, 2)):
-        maps = [layer for layer in head if isinstance(layer, nn.Linear)]
-        norms = [layer for layer in head if isinstance(layer, nn.BatchNorm1d)]
-        assert len(maps) == len(norms) == count
-        assert all(layer.bias is None for layer in maps)
-        assert [norm.affine for norm in norms] == [True] * (count - 1) + [False]
+def built(layers: int, width: int, hidden: int, out: int, *, last_norm: bool) -> list[tuple]:
+    """`_build_mlp` of facebookresearch/moco-v3, moco/builder.py: each layer's kind and what decides it."""
+    parts: list[tuple] = []
+    for i in range(layers):
+        last = i == layers - 1
+        after = out if last else hidden
+        parts.append(("Linear", width if i == 0 else hidden, after, False))
+        if not last:
+            parts += [("BatchNorm1d", after, True), ("ReLU",)]
+        elif last_norm:
+            parts.append(("BatchNorm1d", after, False))
+    return parts
+
+
+def described(head: nn.Sequential) -> list[tuple]:
+    kinds = {
+        nn.Linear: lambda m: (m.in_features, m.out_features, m.bias is not None),
+        nn.BatchNorm1d: lambda m: (m.num_features, m.affine),
+        nn.ReLU: lambda m: (),
+    }
+    return [(type(m).__name__, *kinds[type(m)](m)) for m in head]
+
+
+@pytest.mark.parametrize(("layers", "norm"), [(2, False), (3, True)])
+def test_heads_are_those_of_the_released_builder(encoder, layers, norm):
+    """MoCo_ResNet: 2 layers, a predictor without a last normalisation. MoCo_ViT: 3 layers, and one with."""
+    method = MoCoV3(CONFIG.model_copy(update={"layers": layers, "predictor_norm": norm}), encoder, 6)
+    assert described(method.projector) == built(layers, 6, 8, 5, last_norm=True)
+    assert described(method.predictor) == built(2, 5, 7, 5, last_norm=norm)
+
+
+def test_published_settings_have_the_predictor_of_their_network():
+    norms = {name: preset.config.predictor_norm for name, preset in MoCoV3.presets.items()}
+    assert norms == {"imagenet-r50": False, "imagenet-vit": True, "cifar-r18": False, "tiny": False}
 
 
 def test_logs_count_same_meaning_negatives_and_the_option_masks_them(encoder, views):

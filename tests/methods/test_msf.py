@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
+from sempairs.errors import UserError
 from sempairs.methods.byol import byol_loss
 from sempairs.methods.msf import MSF, MSFConfig, Shift, mean_shift
 from sempairs.methods.sides import draw_sides, on_sides
@@ -177,3 +178,10 @@ def test_which_member_is_the_query_changes_from_step_to_step(encoder, views):
     from_left = [torch.isclose(q, views.crops[0].pixels).flatten(1).all(1).tolist() for q in seen]
     assert from_left[0] != from_left[1]
     assert all(0 < sum(rows) < 8 for rows in from_left)
+
+
+def test_a_queue_smaller_than_the_batch_is_refused(encoder, views):
+    method = MSF(CONFIG.model_copy(update={"queue": 7}), encoder, 6)
+    with pytest.raises(UserError, match=r"^method.queue must hold a batch, 8, got 7"):
+        method(views)
+    MSF(CONFIG.model_copy(update={"queue": 8}), encoder, 6)(views)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sempairs.methods import METHODS, Method, build_method
+from sempairs.methods import Method
 from sempairs.views.records import Views
 
-WIDTH, MEANINGS = 6, 4
+from .conftest import VARIANTS, build_variant
+
 SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7, "queue": 12, "neighbours": 2, "prototypes": 6}
 # What the running statistics of a normalisation are called in a state dict.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -22,12 +23,10 @@ Build = Callable[[], Method]
 Advance = Callable[[Method, int], None]
 
 
-@pytest.fixture(params=METHODS.names())
+@pytest.fixture(params=VARIANTS)
 def build(request: pytest.FixtureRequest, new_encoder: Callable[[], nn.Module]) -> Build:
     """Builds the same method again and again."""
-    config = METHODS.get(request.param).Config
-    small = config(**{key: value for key, value in SMALL.items() if key in config.model_fields})
-    return lambda: build_method(small, new_encoder(), WIDTH, seed=0, meanings=MEANINGS)
+    return lambda: build_variant(request.param, new_encoder(), SMALL)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sempairs.methods import METHODS
+from .conftest import VARIANTS
 
 SCRIPT = Path(__file__).with_name("two_processes_train.py")
 
@@ -35,7 +35,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("shares", ["equal", "unequal"])
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", VARIANTS)
 def test_two_processes_end_where_one_does(script, runs, name, shares):
     alone = script.trained(name, slice(None), processes=1)
     for part in runs:

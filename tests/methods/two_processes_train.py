@@ -1,7 +1,8 @@
 """Run as a script, `two_processes_train.py OUTPUT RANK`, once for each of two processes.
 
-Every registered method takes some steps in float64, each process on its share of the pairs, gradients
-averaged; saved is the state after them. Batch normalisation trains, as the engine has it: synchronised.
+Every registered method, with every objective it can have, takes some steps in float64, each process on its
+share of the pairs, gradients averaged; saved is the state after them. Batch normalisation trains, as the
+engine has it: synchronised.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sempairs.methods import METHODS, build_method
 from sempairs.training.batch_norm import synchronise
 from sempairs.views.records import Crop, Views
 
@@ -36,9 +36,7 @@ def sibling(name: str) -> ModuleType:
 def trained(name: str, rows: slice, *, processes: int) -> dict[str, Tensor]:
     """The method's state after the steps, and the last loss averaged over processes."""
     fixtures = sibling("conftest")
-    kind = METHODS.get(name).Config
-    config = kind(**{key: value for key, value in SMALL.items() if key in kind.model_fields})
-    method = build_method(config, fixtures.make_encoder(), fixtures.WIDTH, seed=0, meanings=4).double()
+    method = fixtures.build_variant(name, fixtures.make_encoder(), SMALL).double()
     if processes > 1:
         synchronise(method, torch.device("cpu"))
     optimiser = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
@@ -69,7 +67,7 @@ def main(target: str, rank: int) -> None:
     out = {}
     for share, first in (("equal", 4), ("unequal", 6)):
         rows = slice(0, first) if rank == 0 else slice(first, None)
-        out[share] = {name: trained(name, rows, processes=2) for name in METHODS.names()}
+        out[share] = {name: trained(name, rows, processes=2) for name in sibling("conftest").VARIANTS}
     torch.save(out, f"{target}.{rank}")
     os._exit(0)  # as `sempairs` itself: threads of gloo can abort a process that is taken down
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from sempairs.metrics import KNN_SETTINGS, _arrays, knn_accuracy, knn_predict, nearest_neighbours
+from sempairs.metrics import KNN_SETTINGS, _arrays, knn_accuracy, knn_predict, nearest_neighbours, neighbours
 
 
 def draw(seed: int, n: int, m: int, d: int = 5, classes: int = 4):
@@ -138,3 +139,54 @@ def test_unusable_input_is_refused(change, message):
     arguments = {**rows, "k": 2, "temperature": 0.1, **change}
     with pytest.raises(ValueError, match=message):
         knn_predict(**arguments)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e19, 1e30, 3e37])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vectors_of_any_length_have_the_neighbours_scikit_learn_finds_at_length_one(scale, dtype):
+    train, labels, test = draw(7, 90, 40, d=6)
+    theirs = KNeighborsClassifier(9, metric="cosine", algorithm="brute").fit(train, labels)
+    big, other = ((array * scale).astype(dtype) for array in (train, test))
+    if scale > 1e-39 or dtype is np.float64:  # below, float32 has few digits left
+        indices, cosines = nearest_neighbours(big, other, k=9)
+        distance, expected = theirs.kneighbors(test, 9)
+        assert np.array_equal(indices, expected)
+        np.testing.assert_allclose(cosines, 1 - distance, atol=1e-5)
+    got = knn_predict(big, labels, other, k=9, temperature=None)
+    assert (got == theirs.predict(test)).mean() > 0.9
+
+
+def test_a_huge_row_is_as_near_as_its_direction_and_a_row_of_zeros_is_far():
+    limit = np.finfo(np.float32).max
+    train = np.array([[limit, 0], [0, limit], [0, 0], [1e-45, 1e-45]], dtype=np.float32)
+    indices, cosines = nearest_neighbours(train, np.array([[1, 1e-3], [limit, limit]], np.float32), k=4)
+    assert indices[:, 0].tolist() == [0, 3]
+    np.testing.assert_allclose(cosines[1], [1, 2**-0.5, 2**-0.5, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 8, 50])
+def test_rows_in_blocks_give_the_neighbours_of_all_at_once(monkeypatch, k):
+    train, labels, test = draw(8, 50, 23, d=7)
+    train[[4, 17, 49]] = train[3]  # ties over the borders of blocks
+    whole = nearest_neighbours(train, test, k=k)
+    votes = knn_predict(train, labels, test, k=k, temperature=0.1)
+    monkeypatch.setattr(neighbours, "BLOCK_BYTES", 6 * 7 * 8)
+    monkeypatch.setattr(_arrays, "CHUNK_BYTES", 256)
+    parts = nearest_neighbours(train, test, k=k)
+    np.testing.assert_allclose(parts[1], whole[1], rtol=1e-12, atol=1e-12)
+    same = np.sort(parts[0], axis=1) == np.sort(whole[0], axis=1)
+    assert same.all()
+    assert np.array_equal(knn_predict(train, labels, test, k=k, temperature=0.1), votes)
+
+
+def test_many_columns_and_classes_take_bounded_memory():
+    rng = np.random.default_rng(0)
+    train, test = (rng.normal(size=(n, 40_000)).astype(np.float32) for n in (300, 40))
+    labels = rng.integers(0, 10**6, 300)
+    tracemalloc.start()
+    knn_predict(train, labels, test, k=20, temperature=0.07)
+    many = rng.normal(size=(20_000, 4)).astype(np.float32)
+    knn_predict(many, np.arange(20_000), many[:5000], k=20, temperature=0.07)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400 * 2**20

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sempairs.catalog import SPLITS, Catalog
 from sempairs.catalog.sources import open_source
 from sempairs.catalog.splits import assign_splits
 from sempairs.cli.main import run
@@ -33,3 +34,26 @@ def test_the_seed_of_the_splits(tmp_path: Path, capsys: Any, seed: int) -> None:
     assert "is not among the 14 images given" in capsys.readouterr().out
     build = ["pairs", "build", source, "--relation", "listed", "--file", str(tmp_path / "list.csv")]
     assert run([*build, "--split-seed", str(seed), "--out", str(tmp_path / "pairs")]) == 0
+
+
+def test_splits_that_were_drawn_do_not_divide_a_list_of_all_images(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "d" / "cat").mkdir(parents=True)
+    for i in range(12):
+        Image.new("L", (8, 8), 20 * i).save(tmp_path / "d" / "cat" / f"{i:02}.png")
+    rows = [f"d/cat/{i:02}.png,cat/{i + 6:02}.png" for i in range(6)]
+    (tmp_path / "list.csv").write_text("\n".join(["anchor,partner", *rows]) + "\n")
+    source, file = f"folder:{tmp_path / 'd'}", str(tmp_path / "list.csv")
+    assert run(["pairs", "check", source, file, "--split", "all"]) == 0
+    build = ["pairs", "build", source, "--relation", "listed", "--file", file, "--out", str(tmp_path / "p")]
+    assert run([*build, "--split", "all"]) == 0
+    out = capsys.readouterr()
+    assert "pairs an epoch                       6" in out.out
+    assert "drawn by key" not in out.err
+    assert run(["pairs", "check", source, file]) == 2
+    out = capsys.readouterr()
+    assert "is not among the 8 images given (all of the split train)" in out.out
+    assert "has a split of its own; drawn by key, seed 0: train 8, validation 2, test 2" in out.err
+    # Any other relation pairs within the splits that pretraining will have.
+    whole = ["pairs", "build", source, "--relation", "same_category", "--out", str(tmp_path / "q")]
+    assert run([*whole, "--split", "all"]) == 0
+    assert set(Catalog.open(tmp_path / "q" / "catalog.arrow").column("split")) == set(SPLITS)

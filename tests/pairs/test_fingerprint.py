@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sempairs.catalog import Catalog, table
 from sempairs.config import validate
 from sempairs.pairs import fingerprint, index
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import PairsSection
 from sempairs.pairs.index import ImageIndex, components
 from sempairs.pairs.manifest import rows_hash
 from sempairs.pairs.plan import plan_pairs
@@ -54,7 +54,7 @@ def images(request: pytest.FixtureRequest, make: Make, drawings: Catalog) -> Cat
 
 @pytest.mark.parametrize("given", SETS, ids=str)
 def test_the_manifest_hash_is_that_of_the_table(images: Catalog, given: dict[str, Any]) -> None:
-    config = validate(PairsConfig, given)
+    config = validate(PairsSection, {"pairs": given}).pairs
     selection = select(ImageIndex(images), config)
     arms = ["semantic", "augmented"] + ["image_matched"] * (config.mode == "fixed")
     found = {arm: fingerprint.manifest_hash(selection, arm) for arm in arms}
@@ -73,7 +73,7 @@ def test_lists_are_hashed_as_their_tables(tmp_path: Path, drawings: Catalog) -> 
     (tmp_path / "list.csv").write_text("\n".join(lines))
     for mode in ("fixed", "redrawn"):
         given = {"relation": "listed", "file": str(tmp_path / "list.csv"), "mode": mode}
-        selection = select(ImageIndex(drawings), validate(PairsConfig, given))
+        selection = select(ImageIndex(drawings), validate(PairsSection, {"pairs": given}).pairs)
         for arm in ("semantic", "augmented"):
             assert fingerprint.manifest_hash(selection, arm) == PairSet.of(selection, arm).manifest_hash
 
@@ -82,7 +82,7 @@ def test_lists_are_hashed_as_their_tables(tmp_path: Path, drawings: Catalog) -> 
 def test_a_large_catalogue_left_on_disk_gives_the_same_plan(
     drawings: Catalog, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = validate(PairsConfig, given)
+    config = validate(PairsSection, {"pairs": given}).pairs
     order = np.random.default_rng(0).permutation(len(drawings))
     small = plan_pairs(drawings.select(order[:30]), config, draw_seed=1)
     drawings.save(tmp_path / "catalog.arrow")

@@ -97,13 +97,16 @@ def test_limits_and_modifiers_apply_to_lists(make: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("anchor,partner\na,b\na,zz\n", r"list.csv line 3 partner 'zz' is not among the 5 images given$"),
+        (
+            "anchor,partner\na,b\na,zz\n",
+            r"list.csv line 3 partner 'zz' is not among the 5 images given, whose ids are such as 'a'$",
+        ),
         (
             "anchor,partner\nq,b\nr,b\ns,b\n",
             r"line 2 anchor 'q' is not .* \(and 2 more bad rows\); `sempairs pairs check` lists them all$",
         ),
         ("anchor,partner\na,a\n", r"line 2 pairs 'a' with itself$"),
-        ("anchor,partner\nb,c\na,e\n", r"line 3 pairs images of two splits, 'a' and 'e'$"),
+        ("anchor,partner\nb,c\na,e\n", r"line 3 pairs images of two splits, 'a' \(train\) and 'e' \(test\)$"),
         ("anchor,partner\na,d\n", r"line 2 pairs two copies of one picture, 'a' and 'd'$"),
         (
             "anchor,partner\na,b\n\nb,c\nb,a\n",
@@ -194,13 +197,13 @@ zz,yy,
 """
 SAID = [
     (3, "has 2 cells where the header has 3"),
-    (4, "anchor 'zz' is not among the 5 images given"),
+    (4, "anchor 'zz' is not among the 5 images given, whose ids are such as 'a'"),
     (5, "score must be a finite number or empty, got 'high'"),
     (6, "pairs 'c' with itself"),
     (7, "repeats line 2 ('b', 'a'; the order in a pair does not count)"),
     (8, "pairs two copies of one picture, 'a' and 'd'"),
-    (9, "pairs images of two splits, 'a' and 'e'"),
-    (11, "anchor 'zz' is not among the 5 images given"),
+    (9, "pairs images of two splits, 'a' (train) and 'e' (test)"),
+    (11, "anchor 'zz' is not among the 5 images given, whose ids are such as 'a'"),
 ]
 
 
@@ -247,3 +250,64 @@ def test_every_bad_row_of_a_parquet_list_can_be_seen(five: Catalog, tmp_path: Pa
         (5, "score must be a finite number, got inf"),
     ]
     assert found.rows == 5 and not len(found.pairs.anchor)
+
+
+@pytest.fixture
+def pictures(make: Any) -> Catalog:
+    uris = ["cat/1.png", "cat/2.png", "cafe\u0301/3.png", "dog/1.png"]
+    return make([f"d/{uri}" for uri in uris], uri=uris, source=["folder:/data/d"] * 4, split=["train"] * 4)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "partner"),
+    [
+        ("d/cat/1.png", "d/cafe\u0301/3.png"),
+        ("cat/1.png", "caf\u00e9/3.png"),
+        ("cat\\1.png", "d\\caf\u00e9\\3.png"),
+        ("./cat/1.png", "/data/d/caf\u00e9/3.png"),
+        (" d/cat/1.png", "data/d/cafe\u0301/3.png"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_images_by_their_paths(
+    pictures: Catalog, tmp_path: Path, anchor: str, partner: str, encoding: str
+) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text(f"Anchor;Partner\n{anchor};{partner}\n", encoding=encoding)
+    assert ids(listed(pictures, file)) == [("d/cat/1.png", "d/cafe\u0301/3.png")]
+    pq.write_table(pa.table({"anchor": [anchor], "partner": [partner]}), tmp_path / "list.parquet")
+    assert ids(listed(pictures, tmp_path / "list.parquet")) == [("d/cat/1.png", "d/cafe\u0301/3.png")]
+
+
+def test_one_pair_under_two_names_is_there_twice(pictures: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("anchor,partner\nd/cat/1.png,d/cat/2.png\ncat/2.png,cat/1.png\n")
+    with pytest.raises(UserError, match=r"line 3 repeats line 2 \('cat/2.png', 'cat/1.png'"):
+        listed(pictures, tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "cat/1.PNG",
+            "is not among the 4 images given (all of the split train); did you mean 'd/cat/1.png'?",
+        ),
+        ("1.png", "did you mean 'd/"),
+        ("e/dog/1.png", "did you mean 'd/dog/1.png'?"),
+        ("?", "whose ids are such as"),
+    ],
+)
+def test_a_name_of_no_image_shows_what_ids_look_like(
+    pictures: Catalog, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "list.csv").write_text(f"anchor,partner\n{name},d/cat/2.png\n")
+    problems = check_list(tmp_path / "list.csv", ImageIndex(pictures)).problems
+    assert len(problems) == 1
+    assert said in problems[0].said
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_ids_in_any_type_of_text(five: Catalog, tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"anchor": pa.array(["a", "b"]).cast(kind), "partner": pa.array(["b", "c"]).cast(kind)}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    assert ids(listed(five, tmp_path / "list.parquet")) == [("a", "b"), ("b", "c")]

@@ -210,7 +210,7 @@ def test_the_command_builds_and_describes_mined_pairs(groups_of_five: Any, tmp_p
     catalog, table = groups_of_five
     catalog.save(tmp_path / "c.arrow")
     common = ["build", f"catalog:{tmp_path / 'c.arrow'}", "--relation", "neighbour", "--embeddings", table]
-    options = ["--top-k", "3", "--min-similarity", "0.6", "--one-sided", "--index", "exact"]
+    options = ["--top-k", "3", "--min-similarity", "0.6", "--no-mutual", "--index", "exact"]
     result = CliRunner().invoke(app, [*common, *options, "--out", str(tmp_path / "one")])
     assert result.exit_code == 0, result.output
     assert "purity by concept" in result.stdout and "100.0% of 24 pairs share it" in result.stdout

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sempairs.catalog import Catalog
 from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
-from sempairs.pairs import mining
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.index import ImageIndex
-from sempairs.pairs.mining import mined
 from sempairs.pairs.plan import plan_pairs
+from sempairs.pairs.relations import neighbour as mining
+from sempairs.pairs.relations.neighbour import mined
 from sempairs.pairs.table import PairSet
 
 several = settings(max_examples=60, deadline=None)
@@ -242,8 +242,8 @@ def test_a_crowd_of_near_duplicates_is_searched_so_far(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"embeddings": None}, "pairs.embeddings must be given for the relation neighbour"),
-        ({"relation": "augmented"}, "pairs.embeddings must be given for the relation neighbour, and for no"),
+        ({"embeddings": None}, "pairs.embeddings must be a valid string, got None"),
+        ({"relation": "augmented"}, "pairs.embeddings is not a known key"),
         ({"min_similarity": 1.7}, "pairs.min_similarity must be less than or equal to 1, got 1.7"),
         ({"min_similarity": 0.99}, "pairs.max_similarity must be above min_similarity, got 0.98"),
         ({"top_k": 0}, "pairs.top_k must be greater than or equal to 1, got 0"),
@@ -256,10 +256,6 @@ def test_a_crowd_of_near_duplicates_is_searched_so_far(
         ),
         ({"alone": "drop"}, "pairs.alone must be 'leave_out' or 'pair_with_itself', got 'drop'"),
         ({"alone": "pair_with_itself", "count": 9}, "pairs.alone must be leave_out where count or per_class"),
-        (
-            {"alone": "pair_with_itself", "relation": "same_category", "embeddings": None},
-            "pairs.alone must be leave_out for a relation other than neighbour",
-        ),
         ({"mode": "redrawn", "count": 1}, "pairs.count must be at least 2 for redrawn pairs, got 1"),
     ],
 )

@@ -103,7 +103,7 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(source: str, tmp_path: P
         (refused("build", source, "--out", out), "--relation is required"),
         (
             refused("build", source, "--relation", "cross_domian", "--out", out),
-            "pairs.relation must be 'augm",
+            "pairs.relation is unknown, got 'cross_domian'; did you mean 'cross_domain'",
         ),
         (
             refused("build", source, *cross, "--mixed", 2),

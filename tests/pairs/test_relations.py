@@ -6,12 +6,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sempairs.catalog import Catalog
+from sempairs.config import validate
 from sempairs.errors import UserError
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import RELATIONS, PairsConfig, PairsSection
 from sempairs.pairs.plan import PairPlan, plan_pairs
-from sempairs.pairs.relations import RELATIONS
 
 
 def pairs_of(plan: PairPlan, epoch: int = 0) -> list[tuple[str, str]]:
@@ -183,17 +185,47 @@ def test_limits_are_exact_and_nested(drawings: Catalog) -> None:
 def test_limited_pools_keep_a_partner_for_every_image(drawings: Catalog) -> None:
     plan = plan_pairs(drawings, PairsConfig(relation="cross_domain", mode="redrawn", count=10))
     concepts = Counter(drawings.column("concept")[plan.epoch(0).anchor])
-    assert sorted(concepts.values()) == [
-        3,
-        3,
-        3,
-    ]  # three whole concepts; one image of a fourth had no partner
+    assert sorted(concepts.values()) == [2] * 5  # a pair of each class, as far as they go
+    assert len(plan.class_histogram()) == 5
+    whole = plan_pairs(drawings, PairsConfig(relation="cross_domain", mode="redrawn", count=20))
+    concepts = Counter(drawings.column("concept")[whole.epoch(0).anchor])
+    assert len(whole.class_histogram()) == 6 and min(concepts.values()) >= 2 and 3 in concepts.values()
     plan = plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", count=11))
     assert plan.n == 10
     classes = plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", per_class=3))
     assert set(classes.class_histogram().values()) == {2}
     with pytest.raises(UserError, match=r"pairs.count must be at least 2 for redrawn pairs, got 1"):
         plan_pairs(drawings, PairsConfig(relation="same_category", mode="redrawn", count=1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_limited_pools_keep_every_class_there_is_room_for(make: Any, data: st.DataObject) -> None:
+    n = data.draw(st.integers(8, 60))
+    numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=n, max_size=n))
+    category = [f"top{x % 2}/leaf{x // 2 % 4}" for x in numbers]
+    catalog = make(
+        [f"{i:02d}" for i in range(n)],
+        category=category,
+        concept=[f"{name}-{x // 8 % 4}" for name, x in zip(category, numbers, strict=True)],
+        domain=["aaab"[x // 32 % 4] + "c" * (x // 128 % 7 == 0) for x in numbers],
+    )
+    relation = data.draw(
+        st.sampled_from(["same_category", "sibling", "cross_domain", "random_same_category"])
+    )
+    try:
+        full = plan_pairs(catalog, PairsConfig(relation=relation, mode="redrawn")).class_histogram()
+    except UserError:
+        return  # no pair at all
+    count = data.draw(st.none() | st.integers(2 * len(full), n + 9))
+    per_class = data.draw(st.none() | st.integers(2, 7))
+    config = PairsConfig(relation=relation, mode="redrawn", count=count, per_class=per_class, seed=n)
+    plan = plan_pairs(catalog, config)
+    found = plan.class_histogram()
+    assert set(found) == set(full)
+    assert plan.n <= (count or n) and max(found.values()) <= (per_class or n)
+    if count is None and per_class is not None:  # at most one image a class is left over
+        assert all(found[name] >= min(per_class, full[name]) - 1 for name in full)
 
 
 def test_images_without_a_partner_take_no_place_in_a_limited_pool(make: Any) -> None:
@@ -258,8 +290,14 @@ def test_domain_column_may_hold_numbers(make: Any) -> None:
     assert plan_pairs(catalog, PairsConfig(relation="cross_domain", domain_column="year")).n == 1
 
 
-def test_the_configuration_knows_every_relation() -> None:
-    assert set(RELATIONS.names()) == set(PairsConfig.model_fields["relation"].annotation.__args__)
+def test_a_configuration_is_that_of_its_relation() -> None:
+    assert len(RELATIONS.names()) == 7
+    for name in RELATIONS.names():
+        own = {"listed": {"file": "x.csv"}, "neighbour": {"embeddings": "x.parquet"}}.get(name, {})
+        config = PairsConfig(relation=name, **own)
+        assert type(config) is RELATIONS.get(name) and config.relation == name
+        assert validate(PairsSection, {"pairs": config.model_dump(mode="json")}).pairs == config
+        assert len(config.description.split()) > 2
 
 
 @pytest.mark.parametrize(
@@ -267,19 +305,18 @@ def test_the_configuration_knows_every_relation() -> None:
     [
         ({"arm": "image_matched", "mode": "redrawn"}, "both arms show the same images"),
         ({"mixed": 0.5, "corrupted": 0.5}, "must be left out where mixed is given"),
-        ({"file": "list.csv"}, "must be given for the relation listed, and for no other"),
-        ({"relation": "listed"}, "must be given for the relation listed, and for no other"),
+        ({"file": "list.csv"}, "pairs.file is not a known key"),
+        ({"relation": "listed"}, "pairs.file is required"),
         ({"mixed": 1.5}, "less than or equal to 1"),
-        ({"depth": 0}, "greater than or equal to 1"),
+        ({"relation": "sibling", "depth": 0}, "greater than or equal to 1"),
         ({"seed": 2**32}, "less than"),
         ({"relations": "x"}, "did you mean 'relation'"),
+        ({"relation": "cros_domain"}, r"pairs.relation is unknown.*did you mean 'cross_domain'"),
     ],
 )
 def test_configurations_that_contradict_themselves_are_refused(fields: dict[str, Any], message: str) -> None:
-    from sempairs.config import validate
-
     with pytest.raises(UserError, match=message):
-        validate(PairsConfig, {"relation": "cross_domain", **fields})
+        validate(PairsSection, {"pairs": {"relation": "cross_domain", **fields}})
 
 
 def test_without_concepts_a_category_is_paired_across_domains(make: Any) -> None:

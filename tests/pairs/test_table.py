@@ -217,7 +217,7 @@ def test_damaged_files_are_named(folder: Path, name: str, damage: str) -> None:
         ),
         (lambda a: json.dumps(a | {"format": 2}), "was written by a later version"),
         (lambda a: json.dumps(a | {"manifest_hash": "0" * 64}), "does not hold the pairs its manifest hash"),
-        (lambda a: json.dumps(a | {"config": {"relation": "x"}}), "pairs.json: relation must be"),
+        (lambda a: json.dumps(a | {"config": {"relation": "x"}}), "pairs.json: pairs.relation is unknown"),
         (lambda a: json.dumps(a | {"files": None}), "is not what `pairs build` writes"),
     ],
 )

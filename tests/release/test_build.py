@@ -42,7 +42,7 @@ def test_what_it_holds(ready: Path) -> None:
     names = set(files_of(ready / "full"))
     shards = {name for name in names if name.startswith("data/")}
     assert names - shards == {
-        "README.md", "DATASHEET.md", "croissant.json", "release.json", "checksums.sha256",
+        "README.md", "DATASHEET.md", "croissant.json", "release.json", "checksums.sha256", ".gitattributes",
         "LICENSES/CC-BY-4.0.txt", *(f"pairs/{arm}.parquet" for arm in ARMS),
     }  # fmt: skip
     assert len([name for name in shards if name.startswith("data/train-")]) > 2
@@ -241,7 +241,7 @@ def test_checksums_are_sha256sum_s(ready: Path) -> None:
     for line in lines:
         digest, name = line.split("  ")
         assert hashlib.sha256((ready / "full" / name).read_bytes()).hexdigest() == digest
-    assert len(lines) == len(files_of(ready / "full")) - 1
+    assert len(lines) == len(files_of(ready / "full")) - 2  # but itself and .gitattributes
 
 
 def test_writer_writes_format_1_still(release: Path) -> None:

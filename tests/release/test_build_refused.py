@@ -46,6 +46,21 @@ def test_refused(ready: Path, tmp_path: Path, given: dict[str, Any], line: str) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "references_only"),
+    [("image", False), ("image", True), ("image.bytes", False), ("file_size", True)],
+)
+def test_columns_that_a_release_needs_for_itself(
+    ready: Path, tmp_path: Path, name: str, references_only: bool
+) -> None:
+    catalog = PairSet.open(ready / "pairs").catalog
+    catalog = catalog.with_column(name, [f"scan {i}" for i in range(len(catalog))])
+    save_with_baselines(tmp_path / "pairs", catalog, PairsConfig(relation="same_category"))
+    with pytest.raises(UserError, match=f"column '{name}' is the name of a release's own column"):
+        _build(tmp_path / "pairs", tmp_path / "out", references_only=references_only)
+    assert not (tmp_path / "out").exists()
+
+
 def test_given_licence_text(ready: Path, tmp_path: Path) -> None:
     (tmp_path / "isc").write_text("Permission to use\n")
     _build(

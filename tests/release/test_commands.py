@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,32 @@ def test_from_build_to_diff(sempairs: Call, ready: Path, tmp_path: Path) -> None
     assert said.splitlines()[1] == "no difference: the same images, labels, pairs and licences"
     status, said, _ = sempairs("release", "diff", ready / "full", ready / "references", "--json")
     assert json.loads(said)["columns_added"] == ["file_size"]
+
+
+def test_a_release_says_when_it_was_published_and_how_to_cite_it(
+    sempairs: Call, ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Today, the day that builds are told to be of, or the one that was given; the first in UTC."""
+    before = datetime.now(UTC).date().isoformat()
+    assert sempairs(*_build(ready, tmp_path / "today"))[0] == 0
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    status, said, _ = sempairs(
+        *_build(ready, tmp_path / "epoch", "--creator", "A. B.", "--url", "https://x.org")
+    )
+    assert status == 0 and said.rstrip().endswith("published on 1970-01-02")
+    assert (
+        sempairs(*_build(ready, tmp_path / "given", "--set", "date=2020-02-02", "--set", "citation=me"))[0]
+        == 0
+    )
+    told = {name: read_json(tmp_path / name / "croissant.json") for name in ("today", "epoch", "given")}
+    assert before <= told["today"]["datePublished"] <= datetime.now(UTC).date().isoformat()
+    assert told["epoch"]["datePublished"] == "1970-01-02"
+    assert told["given"]["datePublished"] == "2020-02-02"
+    assert told["today"]["citeAs"] == f"The authors of tiny ({before[:4]}): tiny, version 1.0.0."
+    assert told["epoch"]["citeAs"] == "A. B. (1970): tiny, version 1.0.0. https://x.org"
+    assert told["given"]["citeAs"] == "me"
+    for name in told:
+        assert sempairs("release", "verify", tmp_path / name)[0] == 0
 
 
 def test_references_and_join(sempairs: Call, ready: Path, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from sempairs.pairs.table import PairSet
+from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.table import PairSet, save_with_baselines
+from sempairs.release import ReleaseFacts, build_release
 
 ARMS = ("semantic", "augmented", "image_matched")
 
@@ -103,6 +105,9 @@ def test_croissant_says_what_the_files_are(ready: Path) -> None:
     assert described["license"] == ["https://spdx.org/licenses/CC-BY-4.0.html"]
     assert [person["name"] for person in described["creator"]] == ["Ann", "Ben"]
     assert described["datePublished"] == "2026-01-31"
+    assert described["citeAs"] == "Ann and Ben (2026): Tiny pairs, version 1.0.0."
+    card = (ready / "full" / "README.md").read_text()
+    assert "## Citation\n\n```\nAnn and Ben (2026): Tiny pairs, version 1.0.0.\n```" in card
 
 
 def test_front_matter(ready: Path) -> None:
@@ -116,3 +121,21 @@ def test_front_matter(ready: Path) -> None:
             assert list((ready / "full").glob(entry["path"]))
     assert "| all |" in body
     assert "By Ann, Ben." in body
+
+
+def test_names_of_columns_with_blanks(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlc = pytest.importorskip("mlcroissant")
+    monkeypatch.setenv("CROISSANT_CACHE", str(tmp_path / "cache"))
+    catalog = PairSet.open(ready / "pairs").catalog
+    for name in ("my column", "my_column"):
+        catalog = catalog.with_column(name, [name] * len(catalog))
+    save_with_baselines(tmp_path / "pairs", catalog, PairsConfig(relation="same_category"))
+    build_release(
+        tmp_path / "pairs", tmp_path / "out", name="tiny", version="1.0.0",
+        facts=ReleaseFacts(licence="CC-BY-4.0"),
+    )  # fmt: skip
+    dataset = mlc.Dataset(jsonld=str(tmp_path / "out" / "croissant.json"))
+    assert not dataset.metadata.issues.errors
+    record = next(iter(dataset.records("images")))
+    assert record["images/my_column_"] == b"my column"
+    assert record["images/my_column"] == b"my_column"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_as_written(release: Path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_is_found(release: Path, data: st.DataObject) -> None:
-    files = sorted(path for path in release.rglob("*") if path.is_file())
+    files = sorted(path for path in release.rglob("*") if path.is_file() and path.name != ".gitattributes")
     file = data.draw(st.sampled_from(files))
     whole = file.read_bytes()
     place = data.draw(st.integers(0, len(whole) * 8 - 1))
@@ -68,6 +69,71 @@ def test_missing_extra_truncated(release: Path) -> None:
         "data/more.parquet is not listed in checksums.sha256",
         "data/train.parquet does not have the listed checksum",
     ]
+
+
+def _others(release: Path) -> None:
+    """What git, the Hub, its client, DVC and file managers leave in a folder."""
+    for name in (
+        ".gitattributes", ".gitignore", ".git/HEAD", ".git/objects/ab/cd", ".gitmodules", ".hg/store/data",
+        ".svn/wc.db", ".cache/huggingface/download/README.md.metadata", ".huggingface/x.lock", ".DS_Store",
+        "data/.DS_Store", "data/Thumbs.db", "LICENSES/desktop.ini", "data/.gitkeep", ".jj/repo", ".dvcignore",
+    ):  # fmt: skip
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).write_bytes(b"of others")
+    (release / ".git" / "refs" / "tags").mkdir(parents=True)
+
+
+def test_what_version_control_the_hub_and_file_managers_add_is_passed_over(release: Path) -> None:
+    _others(release)
+    assert _lines(release) == []
+    (release / ".gitattributes").unlink()
+    (release / "data" / "gitattributes").write_text("")
+    (release / ".env").write_text("")
+    assert _lines(release) == [
+        ".env is not listed in checksums.sha256",
+        "data/gitattributes is not listed in checksums.sha256",
+    ]
+
+
+def test_a_git_file_of_a_submodule_is_passed_over(release: Path) -> None:
+    (release / ".git").write_text("gitdir: ../.git/modules/tiny\n")
+    assert _lines(release) == []
+
+
+def test_empty_folders_are_seen(release: Path) -> None:
+    (release / "data" / "more" / "deep").mkdir(parents=True)
+    (release / "new").mkdir()
+    assert _lines(release) == [
+        "data/more is an empty folder", "data/more/deep is an empty folder", "new is an empty folder",
+    ]  # fmt: skip
+
+
+def test_a_pointer_of_git_lfs_is_called_that(release: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12\n"
+    (release / "data" / "train.parquet").write_text(pointer)
+    assert _lines(release) == ["data/train.parquet is a pointer of Git LFS, not the file; run `git lfs pull`"]
+
+
+def test_attributes_keep_every_byte_in_a_repository(release: Path) -> None:
+    """Also where git is told to change line ends, as it is on Windows."""
+
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-c", "core.autocrlf=true", "-C", str(release), *words], check=True, capture_output=True
+        )
+
+    assert ".gitattributes" not in (release / "checksums.sha256").read_text()
+    lines = (release / ".gitattributes").read_text().splitlines()
+    assert lines == ["* -text", "*.parquet filter=lfs diff=lfs merge=lfs -text"]
+    (release / ".gitattributes").write_text(lines[0] + "\n")  # whether or not Git LFS is installed here
+    git("init", "-q")
+    git("add", "-A")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all")
+    for file in release.glob("*.*"):
+        if not file.name.startswith("."):
+            file.unlink()
+    git("checkout", "-q", "--", ".")
+    assert _lines(release) == []
 
 
 def test_missing_checksums(release: Path) -> None:

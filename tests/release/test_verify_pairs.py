@@ -35,7 +35,7 @@ def _lines(root: Path) -> list[str]:
 @pytest.mark.parametrize("kind", ["full", "references"])
 def test_a_flipped_byte_in_every_file(copied: Copied, kind: str) -> None:
     root = copied(kind)
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != ".gitattributes")
     assert {path.suffix for path in files} == {".parquet", ".json", ".md", ".txt", ".sha256"}
     for file in files:
         whole = file.read_bytes()
@@ -54,7 +54,7 @@ def test_any_flipped_bit(copied: Copied, tmp_path: Path, data: st.DataObject) ->
     root = tmp_path / "references"
     if not root.exists():
         copied("references")
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != ".gitattributes")
     file = data.draw(st.sampled_from(files))
     whole = file.read_bytes()
     place = data.draw(st.integers(0, len(whole) * 8 - 1))
@@ -74,10 +74,53 @@ def test_missing_and_extra_files(copied: Copied) -> None:
     (root / "pairs" / "more.parquet").write_bytes(b"PAR1")
     (root / "data" / "empty").mkdir()
     assert _lines(root) == [
+        "data/empty is an empty folder",
         "croissant.json is missing",
         "pairs/augmented.parquet is missing",
         "pairs/more.parquet is not listed in checksums.sha256",
     ]
+
+
+@pytest.mark.parametrize("kind", ["full", "references"])
+def test_card_datasheet_and_croissant_are_those_of_the_data(copied: Copied, kind: str) -> None:
+    root = copied(kind)
+    for name, old, new, said in (
+        ("README.md", "semantic pairs over", "curated pairs over", "README.md is not what the data"),
+        ("DATASHEET.md", "## Motivation", "## Motives", "DATASHEET.md is not what the data"),
+        ("croissant.json", '"version": "1.0.0"', '"version": "2.0.0"', "croissant.json version is not"),
+        ("croissant.json", "CC-BY-4.0", "CC0-1.0", "croissant.json license is not what"),
+        ("croissant.json", "2026-01-31", "2020-01-31", "croissant.json datePublished is not"),
+        ("croissant.json", '"citeAs": "Ann', '"citeAs": "Eve', "croissant.json citeAs is not"),
+    ):
+        before = (root / name).read_text()
+        assert old in before, (name, old)
+        (root / name).write_text(before.replace(old, new))
+        _checksums_again(root)
+        (line,) = _lines(root)
+        assert line.startswith(said)
+        (root / name).write_text(before)
+    (root / "croissant.json").write_text("[]")
+    _checksums_again(root)
+    assert any(line.startswith("croissant.json @context") for line in _lines(root))
+
+
+def test_words_of_another_version_are_no_fault_but_its_files_are(copied: Copied) -> None:
+    root = copied("full")
+    about = read_json(root / "release.json")
+    about["builder"]["sempairs"] = "0.0.9"
+    write_json(root / "release.json", about)
+    card = root / "README.md"
+    card.write_text(card.read_text() + "\nMore.\n")
+    described = read_json(root / "croissant.json")
+    described["keywords"] = ["other"]
+    write_json(root / "croissant.json", described)
+    _checksums_again(root)
+    assert _lines(root) == []
+    described["distribution"][0]["sha256"] = "0" * 64
+    write_json(root / "croissant.json", described)
+    _checksums_again(root)
+    (line,) = _lines(root)
+    assert line.startswith("croissant.json distribution is not what the data")
 
 
 def test_a_file_left_out_of_the_checksums(copied: Copied) -> None:

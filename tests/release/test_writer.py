@@ -28,7 +28,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 def test_what_a_release_holds(release: Path) -> None:
     files = _files(release)
     assert set(files) == {
-        "README.md", "LICENSES/MIT.txt", "release.json", "checksums.sha256", "data/train.parquet",
+        "README.md", "LICENSES/MIT.txt", "release.json", "checksums.sha256", ".gitattributes",
+        "data/train.parquet",
         "data/validation.parquet", "data/test.parquet", "data/unassigned.parquet",
     }  # fmt: skip
     about = json.loads(files["release.json"])
@@ -36,8 +37,9 @@ def test_what_a_release_holds(release: Path) -> None:
     assert about["counts"]["concepts"] == 5
     assert about["counts"]["images_by_split"] == {"train": 3, "validation": 2, "test": 2, "unassigned": 2}
     assert about["seed"] == 0
+    not_listed = {"checksums.sha256", ".gitattributes"}
     listed = dict(line.split("  ")[::-1] for line in files["checksums.sha256"].decode().splitlines())
-    assert listed == {name: sha256_file(release / name) for name in files if name != "checksums.sha256"}
+    assert listed == {name: sha256_file(release / name) for name in files.keys() - not_listed}
 
 
 def test_rows_are_sorted_and_hold_the_images(release: Path, make: Make) -> None:

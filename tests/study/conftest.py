@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sempairs.evaluation.records import Result, append_results
-from sempairs.files import stable_hash, write_json
+from sempairs.files import sha256_file, stable_hash, write_json
+from sempairs.study import ledger
 from sempairs.study.folder import Outcome, cell_folder, write_outcome
 from sempairs.study.plan import Cell, Plan, PlannedTask, cell_id, freeze
 from sempairs.study.recipe import StudyRecipe
+from sempairs.study.seal import seal_cell, seal_pictures
+from sempairs.training.provenance import Session
 
 TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval", "digits")
 FLOOR = {"emoji-subgroup": 12.0, "emoji-subgroup-held-out": 10.0, "emoji-retrieval": 8.0, "digits": 70.0}
@@ -64,14 +67,21 @@ def _cell(kind: Any, identity: str, method: str, arm: str, seed: int) -> Cell:
         "batch_size": 256,
     }
     return Cell(
-        id=identity, kind=kind, method=method, arm=arm, seed=seed, recipe=recipe, hash=stable_hash(recipe)
+        id=identity,
+        kind=kind,
+        method=method,
+        arm=arm,
+        seed=seed,
+        recipe=recipe,
+        hash=stable_hash([kind, recipe]),
     )
 
 
-def results(scores: Mapping[str, float], *, run: str) -> list[Result]:
+def results(scores: Mapping[str, float], cell: Cell, settings: str) -> list[Result]:
     """One primary row a task from points, and a second protocol beside it."""
     rows = []
-    extra = {"data": "da7a", "leakage": ["file_hash", "split_group"], "fit_seen_in_pretraining": 812}
+    extra: dict[str, Any] = {"encoder": weights(cell), "code": CODE}
+    extra |= {"data": "da7a", "leakage": ["file_hash", "split_group"], "fit_seen_in_pretraining": 812}
     for task, points in scores.items():
         for protocol, shift in (("linear", 0.0), ("knn-20-0.07", -0.02)):
             primary = protocol == "linear"
@@ -81,34 +91,68 @@ def results(scores: Mapping[str, float], *, run: str) -> list[Result]:
             extra["groups"] = [[10 * share, 10] for share in shares]
             rows.append(
                 Result(
-                    run, task, protocol, "accuracy", value, 1797, "5e77", "last epoch", primary, dict(extra)
+                    cell.id,
+                    task,
+                    protocol,
+                    "accuracy",
+                    value,
+                    1797,
+                    settings,
+                    "last epoch",
+                    primary,
+                    dict(extra),
                 )
             )
     return rows
 
 
+CODE = "c0de" * 16
+MACHINE = {
+    "versions": {"python": "3.11.9", "torch": "2.15.0", "timm": "1.0.31", "sempairs": "0.1.0"},
+    "hardware": {"cpu": "a processor", "cores": 2, "device": "cpu", "system": "Linux x86_64"},
+    "threads": 1,
+    "processes": 1,
+    "code": {
+        "package_sha256": CODE, "commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False,
+        "difference_sha256": None,
+    },
+}  # fmt: skip
+
+
+def session(**changes: Any) -> dict[str, Any]:
+    """A session of training or scoring; changes: of its machine."""
+    return MACHINE | {"started": 1.7e9, "from_step": 0, "host": "here", "pid": 7} | changes
+
+
+def weights(cell: Cell) -> str:
+    """Of the encoder that a cell scores; untrained: those that its runs began with."""
+    return stable_hash(["w", cell.seed] if cell.kind == "reference" else ["trained", cell.id])
+
+
 def provenance(cell: Cell) -> dict[str, Any]:
+    """What a run's provenance.json holds."""
     shared = stable_hash(["anchors", cell.seed])
     return cell.recipe | {
-        "format": 1,
+        "format": 2,
         "pairs": cell.recipe["pairs"]
         | {
             "manifest_hash": stable_hash([cell.arm]),
             "anchor_hash": shared,
+            "semantic_hash": stable_hash(["semantic"]),
             "per_epoch": 8192,
             "images": 8192,
             "class_histogram": {"animals/mammal": 700, "food/fruit": 120},
         },
-        "schedule": {"steps": 160, "steps_per_epoch": 32},
+        "data": {"catalog_hash": "da7a", "training_images": 8192, "pixels": "files"},
+        "optimiser": {"peak_lr": 0.3},
+        "schedule": {"steps": 160, "steps_per_epoch": 32, "warm_up_steps": 0},
         "images_shown": 81920,
         "initial_weights": {
             "encoder": stable_hash(["w", cell.seed]),
             "method": stable_hash(["m", cell.seed]),
         },
-        "versions": {"python": "3.11.9", "torch": "2.15.0", "timm": "1.0.31", "sempairs": "0.1.0"},
-        "hardware": {"cpu": "a processor", "cores": 2, "device": "cpu", "system": "Linux x86_64"},
-        "threads": 1,
-        "code": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
+        **MACHINE,
+        "sessions": [session()],
     }
 
 
@@ -118,13 +162,22 @@ def write_study(
     gain: Callable[[str, str, int, str], float],
     *,
     broken: Mapping[str, str] | None = None,
+    waiting: Collection[str] = (),
+    settings: Mapping[str, str] | None = None,
     tamper: Callable[[Cell, dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Plan:
-    """A study folder. gain(method, arm, seed, task): points above the control's level."""
+    """A study folder. gain(method, arm, seed, task): points above the control's level.
+
+    broken: error by cell id. waiting: ids of cells that have not begun. settings: hashes of the settings of
+    scoring, by cell id. tamper: changes what a run records of itself before it is sealed, the machine of its
+    last session with it.
+    """
     plan = synthetic_plan(study)
     freeze(plan, out)
     tasks = {name: CONTROL.get(name, 50.0) for name in study.tasks}
     for cell in plan.cells:
+        if cell.id in waiting:
+            continue
         folder = cell_folder(out, cell)
         folder.mkdir(parents=True)
         if broken and cell.id in broken:
@@ -139,11 +192,19 @@ def write_study(
                 for (t, level), e in zip(tasks.items(), noise, strict=True)
             }
             record = provenance(cell)
-            write_json(folder / "provenance.json", tamper(cell, record) if tamper else record)
+            record = tamper(cell, record) if tamper else record
+            record["sessions"][-1] |= {name: record[name] for name in MACHINE}
+            for one in record["sessions"]:
+                ledger.append(out, "session", one, cell=cell.id)
+            write_json(folder / "provenance.json", record)
             _metrics(folder / "metrics.jsonl", cell)
-        append_results(folder / "results.jsonl", results(scores, run=cell.id))
+            files = {name: sha256_file(folder / name) for name in ("provenance.json", "metrics.jsonl")}
+            write_json(folder / "finished.json", {"weight_hash": weights(cell), "files": files})
+        append_results(folder / "results.jsonl", results(scores, cell, (settings or {}).get(cell.id, "5e77")))
+        seal_cell(out, cell, Session.model_validate(session()), 84.0)
         write_outcome(out, cell, Outcome("finished", "", 84.0, hash=cell.hash))
     _examples(out / "examples", plan)
+    seal_pictures(out, "examples")
     return plan
 
 
@@ -206,12 +267,16 @@ def make_study(tmp_path: Path) -> Callable[..., tuple[Path, Plan]]:
         *,
         seeds: Sequence[int] = (0, 1, 2),
         broken: Mapping[str, str] | None = None,
+        waiting: Collection[str] = (),
+        settings: Mapping[str, str] | None = None,
         tamper: Callable[[Cell, dict[str, Any]], dict[str, Any]] | None = None,
         **changes: Any,
     ) -> tuple[Path, Plan]:
         out = tmp_path / "study"
         study = study_recipe(seeds=list(seeds), **changes)
-        return out, write_study(out, study, gain, broken=broken, tamper=tamper)
+        return out, write_study(
+            out, study, gain, broken=broken, waiting=waiting, settings=settings, tamper=tamper
+        )
 
     return make
 

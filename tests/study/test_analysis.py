@@ -94,22 +94,23 @@ def test_an_undeclared_difference_withholds_the_contrast(make_study):
     assert primary.verdict.kind == "withheld"
     assert primary.overall is None
     assert primary.tasks == ()
-    assert primary.withheld == ("simclr, seed 2: threads (4 against 1)",)
+    assert primary.withheld == (
+        "simclr_semantic_seed2: training: threads is 4, elsewhere in the study 1",
+        "simclr, seed 2: threads (4 against 1)",
+    )
 
 
 def test_other_scoring_settings_withhold_too(make_study):
-    out, _ = make_study(gain)
-    results = out / "runs" / "simclr_semantic_seed0" / "results.jsonl"
-    results.write_text(results.read_text().replace('"settings_hash": "5e77"', '"settings_hash": "0ther"'))
+    out, _ = make_study(gain, settings={"simclr_semantic_seed0": "0ther"})
     checks = gather(out).checks
     assert isinstance(checks[0], PairCheck)
     assert set(checks[0].undeclared) == {f"scored.{task}.settings" for task in TASKS}
 
 
 def test_a_study_that_has_not_begun(make_study):
-    out, plan = make_study(gain, broken={}, seeds=[0])
-    for cell in plan.cells:
-        (out / "runs" / cell.id / "outcome.json").unlink()
+    out, _ = make_study(
+        gain, seeds=[0], waiting=["simclr_augmented_seed0", "simclr_semantic_seed0", "random-init_seed0"]
+    )
     gathered = gather(out)
     assert gathered.findings.primary.verdict.kind == "no data"
     assert {o.state for o in gathered.outcomes.values()} == {"waiting"}

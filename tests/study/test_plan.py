@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from sempairs.config import save_config, validate
 from sempairs.errors import UserError
 from sempairs.files import read_json, write_json
+from sempairs.recipes import recipe_path
 from sempairs.study.plan import check_out, freeze, load_plan, make_plan
 from sempairs.study.recipe import StudyRecipe, load_study
 
@@ -152,7 +152,7 @@ def test_no_plan_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["quickstart", "debug"])
 def test_the_recipes_that_come_along(name):
-    path = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
+    path = recipe_path(name)
     recipe = load_study(path)
     plan = make_plan(recipe)
     assert set(plan.differences["semantic − augmented"]["simclr"]) == {"pairs.arm"}
@@ -162,9 +162,51 @@ def test_the_recipes_that_come_along(name):
 
 
 def test_a_recipe_comes_back_equal(tmp_path):
-    recipe = load_study(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    recipe = load_study("quickstart")
     save_config(recipe, tmp_path / "again.yaml")
     assert load_study(tmp_path / "again.yaml") == recipe
     changed = load_study(tmp_path / "again.yaml", ("seeds=[4, 5]", "base.method.temperature=0.1"))
     assert changed.seeds == (4, 5)
     assert changed.base["method"] == {"name": "simclr", "temperature": 0.1}
+
+
+JOINT = {"name": "joint", "weight": 0.5}
+
+
+def test_arms_of_the_joint_objective_are_planned_and_differ_in_the_pairs_alone(source):
+    plan = planned(source, methods={"simclr": {"objective": JOINT}})
+    ours, theirs = (plan.find("simclr", arm, 0).recipe for arm in ("semantic", "augmented"))
+    assert ours["objective"] == theirs["objective"] == {**JOINT, "heads": "one", "partners": 1}
+    ((differences),) = plan.differences.values()
+    assert differences == {"simclr": {"pairs.arm": ("semantic", "augmented")}}
+
+
+def test_a_control_of_fewer_crops_is_refused_unless_that_is_declared(source):
+    arms = {
+        "augmented": {"pairs.arm": "augmented"},
+        "semantic": {"pairs.arm": "semantic", "objective": JOINT},
+    }
+    contrast = {"treatment": "semantic", "control": "augmented", "primary": True}
+    may = ["pairs.arm", "objective"]
+    with pytest.raises(UserError, match=r"differs in undeclared fields: crops_per_pair \(3 against 2\)"):
+        planned(source, arms=arms, contrasts=[{**contrast, "may_differ": may}])
+    plan = planned(source, arms=arms, contrasts=[{**contrast, "may_differ": [*may, "crops_per_pair"]}])
+    ((differences),) = plan.differences.values()
+    assert differences["simclr"]["crops_per_pair"] == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        ({"method": {"name": "supcon"}, "objective": JOINT}, "objective must be pair for supcon"),
+        ({"objective": {"name": "several"}, "pairs.mode": "fixed"}, "pairs.mode must be redrawn"),
+        (
+            {"method": {"name": "swav"}, "objective": JOINT, "views.local": {"count": 2, "size": 8}},
+            "takes no local crops",
+        ),
+    ],
+)
+def test_an_objective_that_cannot_be_is_refused_before_anything_runs(source, method, says):
+    with pytest.raises(UserError, match=says) as refused:
+        planned(source, methods={"m": method})
+    assert "base with m" in str(refused.value)

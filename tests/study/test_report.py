@@ -15,6 +15,8 @@ from sempairs.study.report import write_report
 from sempairs.study.statistics import compare
 from sempairs.study.summary import plan_lines, status_lines, summary
 
+from .conftest import study_recipe, synthetic_plan
+
 VOID = {"meta", "br", "img", "hr", "link", "input", "path", "use", "line"}
 
 
@@ -152,10 +154,9 @@ def test_a_withheld_result_shows_no_gain(make_study):
 
 
 def test_a_page_of_an_unfinished_study(make_study):
-    out, plan = make_study(gain)
-    for cell in plan.cells[1:]:
-        (out / "runs" / cell.id / "outcome.json").unlink()
-    write_report(out)
+    cells = synthetic_plan(study_recipe()).cells
+    out, _ = make_study(gain, waiting=[cell.id for cell in cells[1:]])
+    assert write_report(out).holds
     text = Page((out / "report.html").read_text(encoding="utf-8")).text
     assert "1 of 9 cells finished" in text
 
@@ -206,3 +207,18 @@ def test_lines_for_a_terminal(page, make_study):
     assert any(line.startswith("simclr_semantic_seed1") and "broken" in line for line in where)
     assert where[-1].startswith("8 of 9 cells finished")
     assert any("too few to claim" in line for line in plan_lines(gathered.plan))
+
+
+def test_levels_are_dotted_lines_with_their_names_where_they_are_near():
+    lines = [Curve(0, [0, 1, 2], [5.5, 5.2, 5.0])]
+
+    def drawn(**levels):
+        svg = curves(lines, name="c", title="t", x_label="epoch", levels=levels)
+        return " ".join(text.strip() for text in ET.fromstring(svg).itertext() if text.strip())
+
+    assert "chance, collapse" in drawn(chance=5.54, collapse=5.54)
+    both = drawn(chance=5.54, collapse=4.9)
+    assert "chance" in both and "collapse" in both and "chance, collapse" not in both
+    far = drawn(chance=5.54, collapse=0.0)  # or the curve would be flat
+    assert "chance" in far and "collapse" not in far
+    assert drawn() == drawn(collapse=-100.0)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sempairs.config import validate
 from sempairs.methods import METHODS
+from sempairs.recipes import recipe_path
 from sempairs.study.plan import resolve
 from sempairs.study.recipe import StudyRecipe, load_study
 from sempairs.training import PretrainRecipe, pretrain
@@ -19,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 SCALES = {"cifar10": "cifar-r18", "cifar100": "cifar-r18", "imagenet100": None, "imagenet": "imagenet-r50"}
 
 
-def recipe_path(name: str) -> Path:
-    return ROOT / "recipes" / f"reproduction-{name}.yaml"
+def reproduction(name: str) -> Path:
+    return recipe_path(f"reproduction-{name}")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", SCALES)
 def test_every_cell_holds_and_says_what_is_published(name: str) -> None:
-    study = load_study(recipe_path(name))
+    study = load_study(reproduction(name))
     for method, overrides in study.methods.items():
         resolved = [resolve(study, method, arm, 0) for arm in study.arms]
         registered = method.replace("-", "_")
@@ -61,14 +62,14 @@ def test_every_cell_holds_and_says_what_is_published(name: str) -> None:
                 for key, value in preset.items()
             }
         assert "optimiser" in overrides
-    header = recipe_path(name).read_text(encoding="utf-8").split("\nname:")[0]
+    header = reproduction(name).read_text(encoding="utf-8").split("\nname:")[0]
     assert all(word in header for word in ("# Command:", "# Data:", "# Time:", "# Expected:"))
     assert all(f"#   {method} " in header for method in study.methods)
 
 
 def test_no_method_is_forgotten() -> None:
     """SePP-ID needs a table of neighbours beside the images; ImageNet-100 has no run of RINCE's."""
-    there = {name: set(load_study(recipe_path(name)).methods) for name in SCALES}
+    there = {name: set(load_study(reproduction(name)).methods) for name in SCALES}
     every = {name.replace("_", "-") for name in METHODS.names()} - {"sepp-id"}
     assert there["cifar10"] == there["cifar100"] == there["imagenet"] == every
     assert there["imagenet100"] == every - {"rince"}
@@ -99,7 +100,7 @@ def a_step(study: StudyRecipe, method: str, arm: str, source: str, out: Path, **
     ],
 )
 def test_a_step_on_a_tiny_cifar(data: Path, tmp_path: Path, name: str, method: str, arm: str) -> None:
-    a_step(load_study(recipe_path(name)), method, arm, f"dataset:{name}:{data}", tmp_path / "run")
+    a_step(load_study(reproduction(name)), method, arm, f"dataset:{name}:{data}", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -107,5 +108,5 @@ def test_a_step_on_a_tiny_cifar(data: Path, tmp_path: Path, name: str, method: s
     [("imagenet100", "barlow-twins", "augmented"), ("imagenet", "swav", "semantic")],
 )
 def test_a_step_on_a_tiny_imagenet(data: Path, tmp_path: Path, name: str, method: str, arm: str) -> None:
-    study = load_study(recipe_path(name))
+    study = load_study(reproduction(name))
     a_step(study, method, arm, f"imagenet:{data / 'imagenet'}", tmp_path / "run", batch_size=4)

@@ -15,6 +15,7 @@ from sempairs.study.folder import Outcome, cell_folder, write_outcome
 from sempairs.study.plan import make_plan
 from sempairs.study.recipe import StudyRecipe
 from sempairs.study.report import write_report
+from sempairs.study.seal import seal_pictures
 from sempairs.study.sights import write_sights
 from sempairs.training.recipe import PretrainRecipe
 
@@ -98,6 +99,7 @@ def test_the_report_shows_them_where_they_are(finished, make_study):
     plan, out = finished()
     write_sights(plan, out)
     (out / "sights").rename(study / "sights")
+    seal_pictures(study, "sights")
     page = report(study)
     assert TITLE in page
     assert page.count("data:image/webp;base64,") == 4
@@ -110,5 +112,6 @@ def test_the_report_says_that_one_has_collapsed(finished, make_study):
     plan, out = finished(collapsed=["semantic"])
     write_sights(plan, out)
     (out / "sights").rename(study / "sights")
+    seal_pictures(study, "sights")
     page = report(study)
     assert "One of the encoders has collapsed" in page and "Linear CKA" not in page

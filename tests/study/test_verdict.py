@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sempairs.study.statistics import compare
-from sempairs.study.verdict import judge, p_text, points
+from sempairs.study.verdict import judge, p_text, points, skew_texts
 
 
 def verdict(differences):
@@ -79,3 +81,22 @@ def test_points(value, text):
 
 def test_small_p_is_not_rounded_to_zero():
     assert p_text(0.0002) == "< 0.001"
+
+
+def test_a_claim_comes_with_what_skewness_does_to_it():
+    skewed = compare([0.2, 0.3, 0.3, 0.4, 0.2, 0.3, 2.9, 0.5])
+    claimed = judge(skewed, treatment="a", control="b", equivalence=0.5)
+    (said,) = skew_texts(skewed)
+    assert "skewness of the 8 differences is +2.8" in said
+    rates = [float(rate) for rate in re.findall(r"(\d+\.\d)%", said)]
+    assert 8 < rates[1] < rates[0] < 16
+    even = compare([2.0, 2.1, 2.2, 2.3, 2.4, 2.5])
+    assert judge(even, treatment="a", control="b", equivalence=0.5).caveats[-1] == skew_texts(even)[0]
+    assert "is +0.0" in skew_texts(even)[0]
+    assert (said in claimed.caveats) == claimed.claims
+    assert not any(
+        "skewness" in caveat
+        for caveat in judge(
+            compare([1.0, -1.0, 0.5, -0.4, 0.2, -0.3]), treatment="a", control="b", equivalence=0.5
+        ).caveats
+    )

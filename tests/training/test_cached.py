@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sempairs.config import save_config
 from sempairs.methods import METHODS, Method, build_method
+from sempairs.methods.objectives.joint import JointObjective
 from sempairs.training.cached import encoders, micro_batch_note, micro_batches
 from sempairs.training.checkpoint import load_checkpoint
 from sempairs.training.run import pretrain
@@ -26,6 +27,11 @@ from sempairs.views.records import Crop, Views
 
 PAIRS, WIDTH = 9, 6
 SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7, "queue": 12, "neighbours": 2}
+
+JOINT = [
+    f"{name}, joint, {heads}" for name in ("simclr", "byol", "moco_v2", "swav") for heads in ("one", "two")
+]
+CASES = [*METHODS.names(), *JOINT]
 
 
 class Counting(nn.Module):
@@ -45,11 +51,15 @@ class Counting(nn.Module):
         return out
 
 
-def build(name: str, **encoder: Any) -> Method:
+def build(case: str, **encoder: Any) -> Method:
+    """The method of a case: "simclr", or "simclr, joint, two" with two heads."""
+    name, _, heads = case.partition(", joint, ")
     torch.manual_seed(3)
     kind = METHODS.get(name).Config
     config = kind(**{key: value for key, value in SMALL.items() if key in kind.model_fields})
-    return build_method(config, Counting(**encoder), WIDTH, seed=0, meanings=5).double().train()
+    objective = JointObjective.model_validate({"heads": heads}) if heads else None
+    built = build_method(config, Counting(**encoder), WIDTH, seed=0, meanings=5, objective=objective)
+    return built.double().train()
 
 
 def views_for(method: Method, seed: int = 0) -> Views:
@@ -77,7 +87,7 @@ def gradients(method: Method, views: Views, micro: int | None) -> dict[str, Tens
     return {"loss": out.loss.detach(), "embeddings": out.embeddings, **found, **dict(method.named_buffers())}
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("micro", [2, 4, 8, PAIRS])
 def test_gradients_are_those_of_the_whole_batch(name: str, micro: int) -> None:
     method = build(name)
@@ -94,7 +104,7 @@ def test_gradients_are_those_of_the_whole_batch(name: str, micro: int) -> None:
     torch.testing.assert_close(cached.state_dict(), plain.state_dict(), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", CASES)
 def test_no_encoder_sees_more_than_asked(name: str) -> None:
     """Each crop's pieces of 9 pairs at most 4 at a time have 3; both of a pair's crops are in one piece."""
     method = build(name)

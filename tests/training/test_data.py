@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from sempairs.catalog.table import Catalog
 from sempairs.config import validate
 from sempairs.errors import UserError
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import PairsSection
 from sempairs.pairs.plan import PairPlan, plan_pairs
-from sempairs.training.data import Batch, batches, load_data, read_ahead, select_rows, steps_per_epoch
+from sempairs.training.data import Batch, batches, load_data, read_ahead, select_rows
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
+from sempairs.training.samplers import steps_per_epoch
 from sempairs.views.maker import ViewMaker
 
 
@@ -39,7 +40,7 @@ def catalogue(count: int, **columns: Any) -> Catalog:
 
 
 def redrawn(count: int) -> PairPlan:
-    config = validate(PairsConfig, {"relation": "same_category", "mode": "redrawn"})
+    config = validate(PairsSection, {"pairs": {"relation": "same_category", "mode": "redrawn"}}).pairs
     return plan_pairs(catalogue(count), config, draw_seed=5)
 
 

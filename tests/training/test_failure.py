@@ -104,13 +104,19 @@ def stopped_by(
     data = load_data(recipe)
     encoder = build_encoder(recipe.encoder, seed=0)
     meanings = int(data.plan.meaning.max()) + 1
-    method = build_method(recipe.method, encoder, encoder.width, seed=0, meanings=meanings)
+    method = build_method(
+        recipe.method, encoder, encoder.width, seed=0, meanings=meanings, objective=recipe.objective
+    )
     fabric = make_fabric(recipe.speed)
     trainer = Trainer(recipe, method, fabric, total=10, warm_up=0)
-    maker = ViewMaker(recipe.views, data.store, seed=0, device=fabric.device, slots=method.slots)
-    plan = batches(data.plan, seed=0, batch_size=recipe.batch_size, start=0, stop=10)
+    domains = data.domains("category") if method.needs_domains else None
+    maker = ViewMaker(
+        recipe.views, data.store, seed=0, device=fabric.device, slots=method.slots, domains=domains
+    )
+    partners = recipe.objective.shown_partners
+    plan = batches(data.plan, seed=0, batch_size=recipe.batch_size, start=0, stop=10, partners=partners)
     for number, batch in enumerate(plan):
-        views = maker.make(batch.epoch, batch.anchor, batch.partner, batch.occurrence, batch.meaning)
+        views = maker.make(*batch)
         if number == step:
             with torch.no_grad():
                 break_it(method)
@@ -124,6 +130,29 @@ def stopped_by(
     ids = data.catalog.column("image_id")
     keep_failure(out, raised.value, state=trainer.state(), image_ids=ids, facts=facts)
     return raised.value
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [{"name": "joint", "heads": "two"}, {"name": "joint", "partners": 2}, {"name": "several", "partners": 3}],
+    ids=["two heads", "joint, several", "several"],
+)
+def test_a_step_of_more_crops_is_taken_again(make_recipe: MakeRecipe, tmp_path: Path, objective: Any) -> None:
+    """All crops are kept, and domains with them; in the second step, when a queue holds something."""
+
+    def break_it(method: Any) -> None:
+        method.encoder.model.layer2[0].conv2.weight.fill_(3e38)
+
+    recipe = make_recipe(
+        objective=objective, method={"name": "moco_v2", "queue": 16, "negatives": "same_domain"}
+    )
+    error = stopped_by(recipe, tmp_path / "run", break_it, step=1)
+    again = replay(tmp_path / "run")
+    assert again.reproduced
+    assert again.lines[0].startswith("reproduced: step 2 of 10, 12 pairs")
+    kept = load_checkpoint(tmp_path / "run" / "failure").tensors
+    assert len([name for name in kept if name.removeprefix("views/").isdigit()]) == len(error.views.crops)
+    assert torch.equal(kept["views/domain"], error.views.domain)
 
 
 def test_the_first_module_is_named(make_recipe: MakeRecipe, tmp_path: Path) -> None:

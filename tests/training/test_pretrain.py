@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +20,12 @@ from sempairs.config import load_config
 from sempairs.encoders import build_encoder, load_encoder
 from sempairs.errors import UserError
 from sempairs.training.checkpoint import load_checkpoint
-from sempairs.training.data import load_data
+from sempairs.training.data import batches, load_data
+from sempairs.training.loop import make_fabric
 from sempairs.training.monitor import Monitor, choose_images, relative_std
+from sempairs.training.provenance import Provenance, package_sha256
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.run import pretrain
+from sempairs.training.run import _Run, pretrain
 from sempairs.training.trackers import read_metrics
 from sempairs.views.maker import ViewMaker
 
@@ -111,13 +115,67 @@ def test_arms_differ_in_the_pairs_alone(make_recipe: MakeRecipe, tmp_path: Path)
     for arm in ("semantic", "augmented"):
         recipe = make_recipe(pairs__arm=arm, pairs__mode="fixed", batch_size=8, schedule__duration="2 steps")
         pretrain(recipe, tmp_path / arm)
-        records[arm] = read(tmp_path / arm / "provenance.json")
+        found = read(tmp_path / arm / "provenance.json")
+        made_of = Provenance.parse(found)
+        assert made_of.record() == found
+        assert made_of.recipe == recipe.model_dump(mode="json")
+        records[arm] = made_of.comparable()
+    assert records["semantic"]["code.package_sha256"] == package_sha256()
     assert records["semantic"]["initial_weights"] == records["augmented"]["initial_weights"]
     names = {"contrast": "c", "method": "m", "seed": 0}
     check = check_pair(records["semantic"], records["augmented"], ["pairs.arm"], **names)  # type: ignore[arg-type]
     assert check.undeclared == {}
     assert set(check.allowed) == {"pairs.arm", "pairs.manifest_hash", "pairs.images"}
     assert "images_shown" in check.matched
+
+
+OBJECTIVES = {
+    "joint": ({"name": "joint"}, 3, 2),
+    "two heads": ({"name": "joint", "heads": "two"}, 3, 2),
+    "several": ({"name": "several", "partners": 3}, 4, 4),
+    "joint, several": ({"name": "joint", "partners": 2}, 4, 3),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_the_control_of_an_objective_has_equal_crops_that_are_views_of_the_anchor(
+    make_recipe: MakeRecipe, tmp_path: Path, case: str
+) -> None:
+    """Each crop of the augmented arm is another view of the anchor; crops of anchors are equal in both."""
+    from sempairs.study.certificate import check_pair
+
+    objective, crops, images = OBJECTIVES[case]
+    records, made = {}, {}
+    for arm in ("semantic", "augmented"):
+        recipe = make_recipe(objective=objective, pairs__arm=arm, batch_size=8, schedule__duration="2 steps")
+        run = _Run(recipe, tmp_path / "looked at", None, make_fabric(recipe.speed))
+        batch = next(
+            batches(
+                run.data.plan, seed=recipe.seed, batch_size=8, start=0, stop=1,
+                partners=recipe.objective.shown_partners,
+            )
+        )  # fmt: skip
+        made[arm] = batch, run.maker.make(*batch)
+        pretrain(recipe, tmp_path / arm)
+        records[arm] = read(tmp_path / arm / "provenance.json")
+    semantic, augmented = made["semantic"], made["augmented"]
+    assert all((rows == augmented[0].anchor.reshape(rows.shape[0], *[1] * (rows.ndim - 1))).all()
+               for rows in augmented[0].rows())  # fmt: skip
+    assert len(augmented[1].crops) == len(semantic[1].crops) == crops
+    for number, one in enumerate(augmented[1].crops):
+        for other in augmented[1].crops[number + 1 :]:
+            assert all(not torch.equal(a, b) for a, b in zip(one.pixels, other.pixels, strict=True))
+    for ours, theirs in zip(semantic[1].crops, augmented[1].crops, strict=True):
+        assert ours.member == theirs.member
+        assert torch.equal(ours.pixels, theirs.pixels) == (ours.member == "anchor")
+    names: dict[str, Any] = {"contrast": "c", "method": "m", "seed": 0}
+    check = check_pair(records["semantic"], records["augmented"], ["pairs.arm"], **names)
+    assert check.undeclared == {}
+    assert {"crops_per_pair", "images_shown", "objective.name", "initial_weights.method"} <= set(
+        check.matched
+    )
+    assert records["semantic"]["crops_per_pair"] == crops
+    assert records["semantic"]["images_shown"] == images * 8 * 2
 
 
 def test_the_seed_decides(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -180,13 +238,60 @@ def test_collapsed_features_are_warned_of(make_recipe: MakeRecipe) -> None:
     monitor = Monitor(recipe.monitor, data, ViewMaker(recipe.views, data.store, seed=0), recipe.speed)
     encoder = build_encoder(recipe.encoder, seed=0)
     healthy = monitor.probe(encoder)
-    assert monitor.warning(healthy) is None
+    assert monitor.warnings(healthy, {}, 1.0) == []
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.fill_(0.01)  # every channel alike
     collapsed = monitor.probe(encoder)
     assert collapsed["feature_std"] < 0.01
-    assert "collapsing" in str(monitor.warning(collapsed))
+    (warning,) = monitor.warnings(collapsed, {}, 1.0)
+    assert "collapsing" in warning
+
+
+def test_an_encoder_that_learns_little_is_told(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    data = load_data(recipe)
+    monitor = Monitor(recipe.monitor, data, ViewMaker(recipe.views, data.store, seed=0), recipe.speed)
+    probe, first = {"feature_std": 0.9, "rankme": 3.0, "knn": 0.305}, {"knn": 0.300}
+    (warning,) = monitor.warnings(probe, first, 0.25)
+    assert "learned little: kNN accuracy on validation images is 0.305, and was 0.300" in warning
+    assert monitor.warnings(probe, first, 0.24) == []  # too early to tell
+    assert monitor.warnings({**probe, "knn": 0.311}, first, 1.0) == []
+    assert monitor.warnings(probe, {}, 1.0) == []  # nothing to compare with
+
+
+def test_a_run_that_learns_nothing_says_so_while_it_runs_and_after_resuming(
+    make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With no rate to speak of the encoder stays what it was; the first probe outlives an interruption."""
+    changes = {"optimiser__lr": 1e-12, "monitor__every": "2 steps", "checkpoint__every": "2 steps"}
+    recipe = make_recipe(schedule__duration="4 steps", **changes)
+    pretrain(recipe, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "step 2: the encoder has learned little" in said
+    assert "step 4: the encoder has learned little" in said
+    (tmp_path / "run" / "finished.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoint" / "step-00000004")
+    pretrain(recipe, tmp_path / "run", resume=True)
+    assert "step 4: the encoder has learned little" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective", [{"name": "pair"}, {"name": "joint"}])
+def test_chance_and_collapse_stand_beside_each_loss(
+    make_recipe: MakeRecipe, tmp_path: Path, objective: dict[str, Any]
+) -> None:
+    recipe = make_recipe(
+        schedule__duration="2 steps", objective=objective, monitor__tensorboard=True, monitor__log_every=1
+    )
+    pretrain(recipe, tmp_path / "run")
+    lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "train"]
+    assert all(line["loss_chance"] == line["loss_collapse"] == math.log(2 * 12 - 1) for line in lines)
+    header = (tmp_path / "run" / "train.csv").read_text().splitlines()[0].split(",")
+    assert {"loss", "loss_chance", "loss_collapse"} <= set(header)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert {"train/loss", "train/loss_chance", "train/loss_collapse"} <= set(events.Tags()["scalars"])
 
 
 def test_std_of_features_that_fill_the_sphere_is_one() -> None:

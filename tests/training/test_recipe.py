@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 from sempairs.cli.main import app
 from sempairs.config import load_config, save_config, validate
 from sempairs.errors import UserError
+from sempairs.recipes import FOLDER
 from sempairs.training import processes
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.views.config import LocalConfig
 
-RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("pretrain*.yaml"))
+RECIPES = sorted(FOLDER.glob("pretrain*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -27,7 +28,7 @@ def test_every_recipe_loads_and_comes_back_equal(path: Path, tmp_path: Path) -> 
     assert load_config(PretrainRecipe, tmp_path / "again.yaml") == recipe
     assert validate(PretrainRecipe, recipe.model_dump(mode="json")) == recipe
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    for word in ("command:", "time:", "expected:"):
+    for word in ("Command:", "Time:", "Expected:"):
         assert any(word in line for line in header)
 
 
@@ -38,6 +39,10 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"method": {"name": "msf", "queue": 8}, "batch_size": 16},
+            r"^batch_size must be at most 8 for msf: its queue is to hold a batch, got 16",
+        ),
         ({"batchsize": 3}, r"batchsize is not a known key; did you mean 'batch_size'"),
         ({"optimiser__lr": -1}, r"optimiser\.lr must be greater than 0"),
         ({"optimiser__name": "adam"}, r"optimiser\.name must be 'lars', 'sgd' or 'adamw'"),
@@ -45,9 +50,12 @@ def test_there_are_recipes() -> None:
         ({"checkpoint__every": "0 steps"}, "every must be longer than 0"),
         ({"seed": -1}, "seed must be greater than or equal to 0"),
         ({"clip": 0}, "clip must be greater than 0"),
-        ({"speed__precision": "16-mixed"}, r"speed\.precision must be '32-true', 'bf16-mixed' or '64-true'"),
+        (
+            {"speed__precision": "16-mixed"},
+            r"speed\.precision must be 'auto', '32-true', 'bf16-mixed' or '64-true'",
+        ),
         ({"method": {"name": "simcrl"}}, "did you mean 'simclr'"),
-        ({"method": {"name": "simclr", "queue": 8}}, r"simclr\.queue is not a known key; known keys: .*temp"),
+        ({"method": {"name": "simclr", "queue": 8}}, r"method\.queue is not a known key; known keys: .*temp"),
         ({"method": "simclr"}, "method must be a section of keys, got 'simclr'"),
         ({"micro_batch": 1.5}, r"micro_batch must be a valid integer, got 1\.5"),
         ({"monitor__collapse_below": 2}, r"monitor\.collapse_below must be less than or equal to 1"),

@@ -18,11 +18,13 @@ import pytest
 from sempairs.config import save_config
 from sempairs.encoders import load_encoder
 from sempairs.errors import UserError
+from sempairs.files import read_json, write_json
 from sempairs.methods import METHODS
 from sempairs.training.checkpoint import load_checkpoint
+from sempairs.training.provenance import Provenance, package_sha256
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import Interrupted, pretrain
-from sempairs.training.trackers import read_metrics
+from sempairs.training.trackers import Trackers, read_metrics
 
 MakeRecipe = Callable[..., PretrainRecipe]
 TIMINGS = ("data_seconds", "step_seconds", "pairs_per_second")
@@ -65,21 +67,40 @@ def test_kill_minus_nine_changes_nothing(make_recipe: MakeRecipe, tmp_path: Path
         assert not list((tmp_path / scenario).rglob(".partial-*"))
 
 
+# Objectives and samplers beside the usual ones, and methods that carry queues, targets and codes under them.
+OTHER: dict[str, dict[str, Any]] = {
+    "": {},
+    "joint": {"objective": {"name": "joint", "weight": [[0, 0], [0.9, 1]]}},
+    "two heads": {"objective": {"name": "joint", "heads": "two"}},
+    "several": {"objective": {"name": "several", "partners": 3}},
+    "distinct meanings": {"sampler": {"name": "distinct_meanings"}, "batch_size": 4},
+}
+WITH = [
+    *((name, "two heads") for name in ("moco_v2", "byol", "swav")),
+    ("simclr", "joint"), ("simclr", "several"), ("nnclr", "joint"), ("simclr", "distinct meanings"),
+]  # fmt: skip
+
+
 class Stop(Exception):  # noqa: N818
     """Raised in the place of a crash."""
 
 
 @pytest.mark.parametrize(
     ("method", "optimiser"),
-    [*((name, "adamw") for name in METHODS.names()), ("byol", "lars"), ("byol", "sgd")],
-)
+    [
+        *((name, "adamw") for name in METHODS.names()), ("byol", "lars"), ("byol", "sgd"),
+        *((f"{name} with {other}", "adamw") for name, other in WITH),
+    ],
+)  # fmt: skip
 def test_every_method_and_optimiser_resumes(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, optimiser: str
 ) -> None:
     from sempairs.training import run
 
+    method, _, other = method.partition(" with ")
     recipe = make_recipe(
-        method={"name": method}, optimiser__name=optimiser, optimiser__lr=0.05, speed__channels_last=True,
+        method={"name": method}, **OTHER[other], optimiser__name=optimiser, optimiser__lr=0.05,
+        speed__channels_last=True,
         schedule__duration="4 steps", checkpoint__every="1 steps", monitor__every="0 steps",
         monitor__log_every=3,
     )  # fmt: skip
@@ -237,6 +258,29 @@ def test_a_request_to_stop_saves_first(
     assert f"after step {step} of 100000" in str(stopped.value) and "--resume" in str(stopped.value)
     assert load_checkpoint(out / "checkpoint" / f"step-{step:08d}").step == step
     assert signal.getsignal(number) == before
+
+
+def test_a_run_begun_before_code_was_hashed_goes_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "run", make_recipe()
+    write = Trackers.write
+
+    def stop(self: Trackers, kind: str, step: int, values: Any) -> None:
+        write(self, kind, step, values)
+        if kind == "train" and step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trackers, "write", stop)
+        with pytest.raises(Interrupted):
+            pretrain(recipe, out)
+    record, machine = (read_json(out / f"{name}.json") for name in ("provenance", "environment"))
+    del record["sessions"], machine["sessions"][0]["code"]["package_sha256"]
+    write_json(out / "provenance.json", record | {"format": 1})
+    write_json(out / "environment.json", machine)
+    pretrain(recipe, out, resume=True)
+    first, second = Provenance.parse(read_json(out / "provenance.json")).sessions
+    assert (first.code.package_sha256, second.code.package_sha256) == ("unknown", package_sha256())
+    assert second.from_step == 5
 
 
 def test_ctrl_c_on_the_command_line(make_recipe: MakeRecipe, tmp_path: Path) -> None:

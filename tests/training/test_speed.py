@@ -15,6 +15,7 @@ from sempairs.encoders import build_encoder
 from sempairs.errors import UserError
 from sempairs.methods import METHODS, Method, build_method
 from sempairs.methods.momentum import follow, frozen_copy
+from sempairs.methods.objectives.joint import JointObjective
 from sempairs.training import compiled
 from sempairs.training.cached import micro_batches
 from sempairs.training.data import TrainingData, batches, load_data
@@ -143,6 +144,16 @@ def test_compiling_reaches_the_networks_that_follow() -> None:
     compiled.compile_networks(method, torch.device("cpu"))
     reached = {name for name, network in method.named_children() if "forward" in vars(network)}
     assert reached == {"encoder", "projector", "predictor", "target_encoder", "target_projector"}
+
+
+def test_compiling_reaches_a_second_head() -> None:
+    kind, objective = METHODS.get("byol"), JointObjective(heads="two")
+    method = build_method(kind.Config(hidden=8, out=4), small_encoder(), 6, seed=0, objective=objective)
+    compiled.compile_networks(method, torch.device("cpu"))
+    second = method.get_submodule("second")
+    assert "forward" not in vars(second)
+    reached = {name for name, network in second.named_children() if "forward" in vars(network)}
+    assert reached == {"projector", "predictor", "target_projector"}
 
 
 def test_compiling_without_a_compiler_is_one_line(

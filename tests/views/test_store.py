@@ -101,6 +101,16 @@ def test_an_unreadable_image_is_named_and_leaves_no_file(list_source, picture, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_all_unreadable_images_are_named_at_once(list_source, picture, tmp_path):
+    source = list_source([None if i in (1, 3, 4) else picture(6, 6, seed=i) for i in range(6)])
+    names = ", ".join(rf"{i} \(truncated\)" for i in (1, 3, 4))
+    line = rf"^3 images cannot be read: {names}; repair .* `sempairs data scan list: --decode --out"
+    for path in (None, tmp_path / "pixels"):
+        with pytest.raises(UserError, match=line):
+            PixelStore.build(source, source.scan().catalog, 6, path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_not_this_store_is_refused_in_one_line(list_source, picture, tmp_path):
     source = list_source([picture(6, 6, seed=i) for i in range(3)])
     catalog = source.scan().catalog

@@ -29,6 +29,7 @@ from sempairs.release import write_release
 from sempairs.release.facts import Answers, ReleaseFacts, Screening, Section
 
 VERSION = "1.1.0"
+PUBLISHED = "2026-11-23"
 SEED = 0
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -155,6 +156,7 @@ def write(
             licence="Apache-2.0",
             keywords=TAGS,
             creator=("The sempairs authors",),
+            date=PUBLISHED,
             datasheet=Answers(**DATASHEET),
             sections=tuple(Section(heading=heading, text=text) for heading, text in sections),
             screening=Screening(**screening.facts(screening.read())),

@@ -29,6 +29,7 @@ from sempairs.release.facts import Answers, ReleaseFacts, Section
 
 NAME = "object-pairs"
 VERSION = "1.0.0"
+PUBLISHED = "2026-11-30"
 SEED = 0
 # Models that looking at the pictures left out, and why.
 LEFT_OUT = Path(__file__).resolve().parents[1] / "object_pairs_left_out.csv"
@@ -129,6 +130,7 @@ def write(collection: Collection, out: Path) -> dict[str, Any]:
         licence="Apache-2.0",
         keywords=TAGS,
         creator=("The sempairs authors",),
+        date=PUBLISHED,
         datasheet=Answers(**DATASHEET),
         sections=tuple(Section(heading=heading, text=text) for heading, text in sections),
         record=record,

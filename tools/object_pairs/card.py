@@ -65,9 +65,9 @@ emoji-pairs, and to test whether an encoder knows an object from another side an
 made it.
 
 It is rendered, not photographed: one object, plain light, no ground. What is found here is no evidence about
-natural images. Nearly half of the models come from one maker. The models of people are a handful of stock figures
-and no picture of people as they are. Makes and marks that models show belong to their owners, who endorse
-nothing here."""
+natural images. Nearly half of the models come from one maker. The models of people are a handful of stock
+figures and no picture of people as they are. Makes and marks that models show belong to their owners, who
+endorse nothing here."""
 
 _COLUMNS = [
     ["image_id, uri", "unique key; model and side"],

@@ -6,9 +6,9 @@ tree, and classes are chosen by the names that the source gives them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,15 @@ from pydantic import Field, StrictInt, field_validator
 
 from sempairs import keyed
 from sempairs.catalog.levels import apply_levels, apply_split_lists, check_levels, check_split_lists
+from sempairs.catalog.names import plain
 from sempairs.catalog.splits import assign_splits
 from sempairs.catalog.table import Catalog
 from sempairs.catalog.trees import apply_tree, category_names
 from sempairs.catalog.wordnet import wnid_of
 from sempairs.config import Config
-from sempairs.errors import UserError, unknown
+from sempairs.errors import UserError, nearest, unknown
+from sempairs.progress import tell
+from sempairs.texts import read_text
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -64,21 +67,55 @@ class LabellingSection(Config):
     data: Labelling
 
 
-def label(catalog: Catalog, labelling: Labelling) -> Catalog:
+def label(catalog: Catalog, labelling: Labelling, *, draw: bool = True) -> Catalog:
     """The catalogue as a recipe wants it labelled; every image has a split where the source says none at all.
 
+    draw: whether splits are drawn then; if not, images of such a source have none.
     Raises: UserError, as the steps do.
     """
     if labelling.levels is not None:
         catalog = apply_levels(catalog, labelling.levels)
     if labelling.split_lists:
         catalog = apply_split_lists(catalog, labelling.split_lists)
-    catalog = assign_splits(catalog, seed=labelling.split_seed)
+    if draw:
+        catalog = assign_splits(catalog, seed=labelling.split_seed)
     if labelling.classes is not None:
         catalog = choose_classes(catalog, labelling.classes, seed=labelling.class_seed)
     if labelling.tree is not None:
         catalog = apply_tree(catalog, labelling.tree, collapse=labelling.tree_collapse)
     return catalog
+
+
+def filtered(catalog: Catalog, where: Mapping[str, Any]) -> Catalog:
+    """The images that have one of the given values in each column of `where`; values that none has are told.
+
+    Raises: UserError for a column that is not there, what is no list of values, and if no image is left.
+    """
+    keep = np.ones(len(catalog), dtype=bool)
+    for column, allowed in where.items():
+        if not isinstance(allowed, list | tuple):
+            raise UserError(f"data.where.{column}", "must be a list of values", allowed)
+        if column not in catalog.names:
+            raise unknown("data.where", column, catalog.names)
+        codes, values = catalog.coded(column)
+        text = pa.types.is_string(catalog.base.column(column).type)
+        wanted = [_as_held(value) if text else value for value in allowed]
+        for value in wanted:
+            if value not in values and not (value is None and (codes < 0).any()):
+                near = nearest(str(value), map(str, values))
+                tell(
+                    f"data.where.{column}: no image has {value!r}"
+                    + (f"; did you mean {near!r}?" if near else "")
+                )
+        keep &= np.array([value in wanted for value in [*values, None]], dtype=bool)[codes]
+    if not keep.any():
+        raise UserError("data.where", "must leave some images", dict(where), "loosen the filter")
+    return catalog if keep.all() else catalog.select(keep)
+
+
+def _as_held(value: Any) -> Any:
+    """A value as a column of texts holds it: YAML has 2007 for a number."""
+    return value if value is None else plain(str(value))
 
 
 def choose_classes(catalog: Catalog, classes: int | Sequence[str] | str, *, seed: int = 0) -> Catalog:
@@ -107,7 +144,8 @@ def _named(classes: Sequence[str] | str, names: Sequence[str]) -> list[str]:
     by_id = {wnid: name for name in names if (wnid := wnid_of(name))}
     known = {**by_id, **{name: name for name in names}}
     chosen: list[str] = []
-    for line, name in asked:
+    for line, written in asked:
+        name = plain(written)
         if name not in known:
             raise unknown(f"data.classes{line}", name, names)
         if known[name] in chosen:
@@ -119,9 +157,9 @@ def _named(classes: Sequence[str] | str, names: Sequence[str]) -> list[str]:
 def _listed(file: Path) -> list[tuple[str, str]]:
     """Where each name stands, and the name: a whole line, or a synset's id at the start of one."""
     try:
-        lines = file.expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        lines = read_text(file.expanduser()).split("\n")
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
         remedy = "give a number, a list of names, or a text file of them"
         raise UserError("data.classes", f"cannot be read as a file ({why})", str(file), remedy) from None
     found = []

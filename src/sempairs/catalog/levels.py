@@ -11,15 +11,20 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sempairs.catalog.lookup import Images
 from sempairs.catalog.names import escape_name, printable
 from sempairs.catalog.sources.reading import SPLIT_NAMES
 from sempairs.catalog.table import SCHEMA, SPLITS, Catalog
 from sempairs.errors import UserError, unknown
+from sempairs.progress import tell
+from sempairs.texts import read_text
 
 LEVELS = ("category", "concept", "domain", "split", "-")
+_SHOWN = 5  # of the lines that name nothing
 _COLUMN = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -51,6 +56,7 @@ def apply_levels(catalog: Catalog, levels: Sequence[str]) -> Catalog:
         rule = f"names {len(levels)} levels, and the images' folders are at most {deepest} deep"
         raise UserError("data.levels", rule, list(levels))
     taken = [_taken_apart(path, levels) for path in paths]
+    _tell_short(category, paths, len(levels))
     names = [*dict.fromkeys(["category", *(level for level in levels if level != "-")])]
     table = catalog.table
     for name in names:
@@ -59,6 +65,17 @@ def apply_levels(catalog: Catalog, levels: Sequence[str]) -> Catalog:
         add = table.append_column if place is None else functools.partial(table.set_column, place)
         table = add(name, values)
     return Catalog.from_table(table)
+
+
+def _tell_short(category: pa.DictionaryArray, paths: Sequence[Sequence[str]], depth: int) -> None:
+    """Tells how many images lie less deep than the levels, and so have nulls in some of them."""
+    short = np.array([len(path) < depth for path in paths] + [True])
+    where = pc.fill_null(category.indices, len(paths)).to_numpy()
+    count = int(short[where].sum())
+    if count:
+        names = sorted("/".join(path) for path in paths if len(path) < depth)[:_SHOWN]
+        inside = f", some of them in {', '.join(names)}" if names else ""
+        tell(f"{count:,} images lie less deep than the {depth} folders that data.levels names{inside}")
 
 
 def _taken_apart(path: Sequence[str], levels: Sequence[str]) -> dict[str, str | None]:
@@ -83,12 +100,14 @@ def apply_split_lists(catalog: Catalog, lists: Mapping[str, str]) -> Catalog:
     """The catalogue with the splits that lists of files say; images in none have no split.
 
     lists: for each split a path or pattern (`*_train.txt`), relative to the source's folder. A line is a
-    file's path in that folder and, after a blank, its label (as in DomainNet and PACS), which is not read.
+    file's path in that folder (or its image's id) and maybe, after a blank, tab or comma, its label (as in
+    DomainNet and PACS), which is not read. Lines that name no image, and images that no list names, are
+    counted and told.
     Raises: UserError for a list that is absent, cannot be read or names no image of the catalogue, and for an
     image in two splits.
     """
     root = _root(catalog)
-    uris = catalog.table.column("uri")
+    found = _Listed(catalog)
     split: list[str | None] = [None] * len(catalog)
     for name, pattern in lists.items():
         files = sorted(root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
@@ -96,15 +115,65 @@ def apply_split_lists(catalog: Catalog, lists: Mapping[str, str]) -> Catalog:
             raise UserError(f"data.split_lists.{name}", f"must name a list in {root}", pattern)
         for file in files:
             lines = _lines(file)
-            rows = pc.index_in(pa.array([uri for _, uri in lines], type=pa.string()), value_set=uris)
-            if rows.null_count == len(lines):
-                raise UserError(str(file), "must list images of the source, and names none of them")
-            for (line, uri), row in zip(lines, rows.to_pylist(), strict=True):
-                if row is not None and split[row] not in (None, name):
-                    raise UserError(f"{file} line {line}", f"names an image of the split {split[row]}", uri)
-                if row is not None:
+            rows = found.rows([line for _, line in lines])
+            absent = [line for (_, line), row in zip(lines, rows, strict=True) if row < 0]
+            if len(absent) == len(lines):
+                near = found.nearest(absent[0]) if absent else ""
+                remedy = f"write paths as in {near}, not {printable(absent[0])}" if near else ""
+                raise UserError(
+                    printable(str(file)), "must list images of the source, and names none", remedy=remedy
+                )
+            if absent:
+                first = ", ".join(map(printable, absent[:_SHOWN])) + (", …" if len(absent) > _SHOWN else "")
+                tell(f"{file}: {len(absent):,} of {len(lines):,} lines name no image of the source: {first}")
+            for (line, text), row in zip(lines, rows, strict=True):
+                if row >= 0 and split[row] not in (None, name):
+                    raise UserError(f"{file} line {line}", f"names an image of the split {split[row]}", text)
+                if row >= 0:
                     split[row] = name
+    if without := split.count(None):
+        rule = "are in no list of data.split_lists and have no split"
+        tell(f"{printable(str(root))}: {without:,} of {len(split):,} images {rule}")
     return catalog.with_column("split", split)
+
+
+class _Listed:
+    """The images that lines of lists name."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def rows(self, lines: Sequence[str]) -> list[int]:
+        """The row of each line's image, -1 where there is none."""
+        likely = pa.array([escape_name(_without_number(line)) for line in lines], type=pa.string())
+        place = pc.index_in(likely, value_set=self._catalog.array("uri"))
+        found: list[int] = pc.fill_null(place, -1).to_pylist()
+        for at, row in enumerate(found):
+            if row < 0:
+                rows = (self._images.find(text) for text in _readings(lines[at]))
+                found[at] = next((row for row in rows if row >= 0), -1)
+        return found
+
+    def nearest(self, line: str) -> str:
+        """The path of the image most likely meant, or ""."""
+        return self._images.nearest(_without_number(line))
+
+    @functools.cached_property
+    def _images(self) -> Images:
+        ids, uris = (self._catalog.array(name).to_pylist() for name in ("image_id", "uri"))
+        return Images(ids, uris, self._catalog.array("source").unique().to_pylist())
+
+
+def _without_number(line: str) -> str:
+    path, _, label = line.strip().rpartition(" ")
+    return path if path and label.isdecimal() else line.strip()
+
+
+def _readings(line: str) -> list[str]:
+    """What may be the path in a line: all of it, or what stands before a label or other cells."""
+    text = line.strip()
+    cells = [text.rpartition(mark)[0] for mark in " \t,;"] + [text.partition(mark)[0] for mark in "\t,;"]
+    return [line, text, *(cell.strip().strip('"') for cell in cells if cell.strip())]
 
 
 def _root(catalog: Catalog) -> Path:
@@ -116,17 +185,14 @@ def _root(catalog: Catalog) -> Path:
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:
-    """Line number and uri of each image in a list."""
+    """Number and text of each line of a list; blank ones and comments are left out."""
     try:
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(printable(str(file)), f"cannot be read ({error.strerror or error})") from None
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        path, _, label = line.strip().rpartition(" ")
-        if line.strip():
-            found.append((number, escape_name(path if path and label.isdecimal() else line.strip())))
-    return found
+        text = read_text(file, errors="surrogateescape")
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(printable(str(file)), f"cannot be read ({why})") from None
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
 
 
 def check_split_lists(lists: Mapping[str, str]) -> None:

@@ -12,6 +12,8 @@ import re
 import unicodedata
 
 _REVERSE = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
+# Zero-width space, word joiner, byte order mark. Joiners that change how letters look are not among them.
+_WITHOUT_WIDTH = frozenset("\u200b\u2060\ufeff")
 # Direction overrides can make a name read as another one.
 _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -37,11 +39,25 @@ def unescape_name(text: str) -> str:
 def category_path(*segments: str) -> str | None:
     """A path in the category tree from folder or class names; None where no segment is left.
 
-    A slash inside a segment divides it; empty segments, `.` and surrounding blanks are dropped.
+    A slash inside a segment divides it; empty segments, `.` and surrounding blanks are dropped. What looks
+    the same is the same: see `plain`.
     """
-    parts = [part.strip() for segment in segments for part in segment.split("/")]
+    parts = [part.strip() for segment in segments for part in plain(segment).split("/")]
     kept = [escape_name(part) for part in parts if part not in ("", ".")]
     return "/".join(kept) or None
+
+
+def plain(text: str) -> str:
+    """The one form of all texts that look like this one: Unicode's NFC (a folder copied from a Mac has NFD),
+    every kind of blank as a space, and no marks without width."""
+    if text.isascii():
+        return text
+    whole = unicodedata.normalize("NFC", text)
+    return "".join(
+        " " if unicodedata.category(character) == "Zs" else character
+        for character in whole
+        if character not in _WITHOUT_WIDTH
+    )
 
 
 def class_name(name: str) -> str:

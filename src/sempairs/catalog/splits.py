@@ -9,8 +9,10 @@ import numpy as np
 from sempairs import keyed
 from sempairs.catalog import taxonomy
 from sempairs.catalog.copies import components, repeated
+from sempairs.catalog.names import printable
 from sempairs.catalog.table import SPLITS, Catalog
 from sempairs.errors import UserError
+from sempairs.progress import tell
 
 
 def assign_splits(
@@ -20,8 +22,8 @@ def assign_splits(
     category as far as whole numbers allow, over all categories to an image or two.
 
     Images that share a split_group, a file or decoded pixels stay together. A category that cannot be divided
-    is for training. The result is a function of seed, ids and those columns, not of row order. A catalogue in
-    which any image has a split already is returned as it is.
+    is for training. The result is a function of seed, ids and those columns, not of row order; the user is
+    told of it. A catalogue in which any image has a split already is returned as it is.
 
     Raises: UserError if the fractions are not three, negative, or do not add up to 1.
     """
@@ -47,6 +49,12 @@ def assign_splits(
         split[stratum] = _divide(size[stratum], wanted, owed)
         owed -= np.bincount(split[stratum], weights=size[stratum], minlength=3)
     names = np.array(SPLITS, dtype=object)
+    counts = zip(SPLITS, np.bincount(split[inseparable], minlength=3).tolist(), strict=True)
+    source = printable(str(catalog.value("source", 0)))
+    tell(
+        f"no image of {source} has a split of its own; drawn by key, seed {seed}: "
+        + ", ".join(f"{name} {count:,}" for name, count in counts)
+    )
     return catalog.with_column("split", names[split[inseparable]])
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sempairs.catalog.names import printable
+from sempairs.catalog.names import plain, printable
 from sempairs.catalog.table import Catalog
 from sempairs.catalog.wordnet import WordNet, wnid_of
 from sempairs.errors import UserError, nearest
+from sempairs.texts import Row, read_rows
 
 FIELD = "data.tree"
 _FORMS = ("path", "parent")
@@ -170,21 +171,19 @@ def _csv_rows(file: Path) -> tuple[str, list[tuple[int, str, str]]]:
     rows = []
     try:
         # Bytes that are no UTF-8 come through as surrogates, so that their line can be named.
-        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            reader = csv.reader(handle, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            form = next((name for name in _FORMS if sorted(header) == sorted(["category", name])), "")
-            if not form:
-                shown = [printable(name) for name in header[:20]]
-                raise UserError(
-                    f"{FIELD} {file}", "must have the columns category,path or category,parent", shown
-                )
-            at, other = header.index("category"), header.index(form)
-            for cells in reader:
-                if cells:
-                    _check_row(file, reader.line_num, cells, form, at)
-                    rows.append((reader.line_num, cells[at].strip(), cells[other].strip()))
-    except (OSError, csv.Error) as error:
+        lines = read_rows(file, errors="surrogateescape")
+        header = next(lines, Row(1, 1, [])).cells
+        form = next((name for name in _FORMS if sorted(header) == sorted(["category", name])), "")
+        if not form:
+            shown = [printable(name) for name in header[:20]]
+            raise UserError(
+                f"{FIELD} {file}", "must have the columns category,path or category,parent", shown
+            )
+        at, other = header.index("category"), header.index(form)
+        for _, line, cells in lines:
+            _check_row(file, line, cells, form, at)
+            rows.append((line, plain(cells[at]).strip(), plain(cells[other]).strip()))
+    except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"{FIELD} {file}", f"is not readable as CSV ({error})") from None
     return form, rows
 

@@ -10,37 +10,46 @@ Everingham et al. 2010, "The Pascal Visual Object Classes (VOC) Challenge", and 
 **Boxes.** VOC counts pixels from 1 and includes the last one: xmin=1, xmax=W spans a picture of width W. Here
 a box is (xmin, ymin, xmax, ymax) from 0 with the end left out, (0, 0, W, H) for the whole picture, as floats:
 1 is taken from xmin and ymin, xmax and ymax stay. Widths and overlaps are then plain differences.
+
+**What other tools write** in this layout is read too: pictures with any ending, names with blanks or in
+subfolders, lists and annotations in other encodings, flags as words, coordinates with fractions, no size.
+What cannot be read is said with its file and object, and costs nothing but itself.
 """
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, TreeBuilder, indent, tostring
 from xml.parsers import expat
 
 from PIL import Image
 
+from sempairs.catalog.file_index import FileIndex, plain_parts
 from sempairs.catalog.names import printable
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, atomic_write
+from sempairs.texts import decode_text
 
 __all__ = [
     "MAIN_SETS",
     "VOC_CLASSES",
+    "ImageSet",
     "VocImage",
     "VocObject",
+    "VocYear",
     "find_devkit",
     "find_years",
     "image_path",
     "presence",
-    "read_annotation",
-    "read_image_set",
+    "read_flag",
     "read_voc",
+    "refuse_faults",
     "write_annotation",
     "write_image_sets",
     "write_voc",
@@ -52,11 +61,17 @@ VOC_CLASSES = (
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
-_MAX_XML = 8 << 20
+_MAX_XML, _MAX_DEPTH = 8 << 20, 100
 _YEAR = re.compile(r"VOC(\d{4})")
-# An id becomes part of three paths, so it is a plain file name.
+# What is written is a plain file name: an id becomes part of three paths.
 _ID = re.compile(r"[^\s/\\.\0][^\s/\\\0]{0,199}")
+_COLUMN = re.compile(r"(.*\S)\s+[+-]?[01]")
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._:-]+)["']""")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+_YES, _NO = (
+    ("1", "true", "yes", "y", "t"),
+    ("", "0", "false", "no", "n", "f", "unspecified", "none", "unknown"),
+)
 
 Box = tuple[float, float, float, float]
 
@@ -79,13 +94,15 @@ class VocObject:
 
 @dataclass(frozen=True)
 class VocImage:
-    """An annotated picture. `id` is its file's name without ending, unique within `year`."""
+    """An annotated picture. `id` is its annotation's name without ending, unique within `year`; `width` and
+    `height` are 0 where the annotation does not give them; `filename`: the picture, as it names it."""
 
     id: str
     width: int
     height: int
     objects: tuple[VocObject, ...]
     year: int = 2007
+    filename: str = field(default="", compare=False)
 
     @property
     def image_id(self) -> str:
@@ -113,64 +130,152 @@ def find_years(devkit: Path) -> tuple[int, ...]:
 
 
 def image_path(image: VocImage) -> str:
-    """Of the picture, inside the devkit: "VOC2007/JPEGImages/000001.jpg"."""
+    """Of the picture as it is written here, inside the devkit: "VOC2007/JPEGImages/000001.jpg"."""
     return f"VOC{image.year}/JPEGImages/{image.id}.jpg"
 
 
-def read_image_set(root: str | os.PathLike[str], year: int, image_set: str) -> tuple[str, ...]:
-    """The ids in ImageSets/Main/`image_set`.txt, in the file's order.
+@dataclass(frozen=True)
+class ImageSet:
+    """The ids of a set in the file's order, each once; `again`: those that it names more than once; `faults`:
+    lines that cannot be an id, and why."""
 
-    Raises: UserError if the set is missing, is not text, or holds what cannot be an id, or one twice.
-    """
-    devkit = find_devkit(root)
-    folder = devkit / f"VOC{year}" / "ImageSets" / "Main"
-    file = folder / f"{image_set}.txt"
-    if not _ID.fullmatch(image_set) or not file.is_file():
-        there = _sets(folder)
-        listed = ", ".join(f"{y}" for y in find_years(devkit))
-        remedy = f"sets of {year}: {', '.join(there) or 'none'}; years here: {listed}"
-        raise UserError(f"voc image set VOC{year}/{image_set}", "is missing", str(file), remedy)
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(str(file), f"cannot be read ({error})") from None
-    ids = tuple(line.split()[0] for line in lines if line.strip())
-    for name in ids:
-        if not _ID.fullmatch(name):
-            raise UserError(str(file), "must hold one plain id a line", printable(name))
-    if len(set(ids)) != len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise UserError(str(file), "must name an image once", twice)
-    return ids
+    ids: tuple[str, ...]
+    again: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
-def _sets(folder: Path) -> list[str]:
-    """Names of the image sets in ImageSets/Main, VOC's own first; files of a class and a set are left out."""
-    stems = {path.stem for path in folder.glob("*.txt")}
-    own = {name for name in stems if not any(name.endswith(f"_{other}") for other in stems)}
-    return [*(name for name in MAIN_SETS if name in own), *sorted(own.difference(MAIN_SETS))]
+class VocYear:
+    """The folder of one year, `devkit`/VOC`year`: which annotations and pictures there are, what they say."""
+
+    def __init__(self, devkit: Path, year: int) -> None:
+        self.devkit, self.year = devkit, year
+        self.folder = devkit / f"VOC{year}"
+        self.main = self.folder / "ImageSets" / "Main"
+        self.annotations = FileIndex(self.folder / "Annotations", (".xml",))
+        self.pictures = FileIndex(self.folder / "JPEGImages")
+
+    def sets(self) -> list[str]:
+        """Names of the image sets, VOC's own first; files of a class and a set are left out."""
+        stems = {path.stem for path in self.main.glob("*.txt")}
+        own = {name for name in stems if not any(name.endswith(f"_{other}") for other in stems)}
+        return [*(name for name in MAIN_SETS if name in own), *sorted(own.difference(MAIN_SETS))]
+
+    def image_set(self, name: str) -> ImageSet:
+        """What ImageSets/Main/`name`.txt lists: an id a line, also with its ending or folders; in the files
+        of a class (`cat_train`) a column of 1, 0 and -1 follows. An id may hold blanks.
+
+        Raises: UserError if the set is missing or is not text.
+        """
+        file = self.main / f"{name}.txt"
+        if not _ID.fullmatch(name) or not file.is_file():
+            listed = ", ".join(f"{y}" for y in find_years(self.devkit))
+            remedy = f"sets of {self.year}: {', '.join(self.sets()) or 'none'}; years here: {listed}"
+            raise UserError(f"voc image set VOC{self.year}/{name}", "is missing", str(file), remedy)
+        try:
+            # A name that is no UTF-8 can still be that of a file: its bytes come back as surrogate escapes.
+            text = decode_text(file.read_bytes(), errors="surrogateescape")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(str(file), f"cannot be read ({error})") from None
+        lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+        columns = [_COLUMN.fullmatch(line) for line in lines]
+        of_class = any(name.endswith(f"_{other}") for other in self.sets())
+        ids: dict[str, int] = {}
+        faults = []
+        for line, column in zip(lines, columns, strict=True):
+            # "img 1" is a name in a list of names, and img's presence in the file of a class.
+            forms = [line] if column is None else [column[1], line] if of_class else [line, column[1]]
+            found = next((known for form in forms if (known := self._known(form))), None)
+            image = found or (column[1] if column is not None and all(columns) else line)
+            if plain_parts(image):
+                ids[image] = ids.get(image, 0) + 1
+            else:
+                faults.append(f"must hold one plain id a line, got {printable(image)!r}")
+        return ImageSet(tuple(ids), tuple(i for i, n in ids.items() if n > 1), tuple(faults))
+
+    def _known(self, written: str) -> str | None:
+        """The id that a line means: that of an annotation, else of a picture; None if there is neither."""
+        for index in (self.annotations, self.pictures):
+            for stem in dict.fromkeys(
+                (written, self.annotations.without_suffix(self.pictures.without_suffix(written)))
+            ):
+                found = index.stems(stem)
+                if not found and index.named(f"{stem}.xml"):
+                    found = [str(index.named(f"{stem}.xml"))]
+                if found:
+                    return os.path.splitext(found[0])[0]
+        return None
+
+    def annotation(self, name: str) -> VocImage:
+        """Annotations/`name`.xml. Raises: UserError naming the file, and the object, that is not right."""
+        known = self.annotations.stems(name)
+        file = self.folder / "Annotations" / (known[0] if known else f"{name}.xml")
+        tree = _parse(file)
+        # Direct children only: parts of a person (head, hand) have boxes of their own further down.
+        objects = tuple(
+            _object(element, number, file) for number, element in enumerate(tree.findall("object"), 1)
+        )
+        width, height = _size(tree)
+        return VocImage(name, width, height, objects, self.year, (tree.findtext("filename") or "").strip())
+
+    def picture(self, image: VocImage) -> str:
+        """Where the picture of an annotation lies inside the devkit: the file that its <filename> names, else
+        the one called like the annotation, of any ending.
+
+        A named picture that has an annotation of its own is not taken where one is called like this
+        annotation: the name is then left over from before the files were renamed.
+        Raises: UserError if there is none, or several are called so.
+        """
+        named, own = self._filename(image), self.pictures.stems(image.id)
+        left_over = own and named not in own and named and self.annotations.stems(os.path.splitext(named)[0])
+        usual = f"{image.id}.jpg"
+        found = named if named and not left_over else usual if usual in own else _only(own)
+        if found is not None:
+            return f"VOC{self.year}/JPEGImages/{found}"
+        said = (
+            f"<filename> says {printable(image.filename)!r}" if image.filename else "there is no <filename>"
+        )
+        rule = f"several are called so: {', '.join(map(printable, own))}" if own else "no such file"
+        raise UserError(f"{rule}; {said}", "")
+
+    def _filename(self, image: VocImage) -> str | None:
+        """The picture that <filename> names: beside its like in a subfolder, with its ending or another."""
+        written, place = image.filename, os.path.dirname(image.id)
+        for name in (f"{place}/{written}", written) if written else ():
+            stem = self.pictures.without_suffix(name)
+            found = self.pictures.named(name) or _only(self.pictures.stems(name) or self.pictures.stems(stem))
+            if found is not None:
+                return found
+        return None
+
+
+def _only(found: Sequence[str]) -> str | None:
+    return found[0] if len(found) == 1 else None
 
 
 def read_voc(root: str | os.PathLike[str], year: int, image_set: str) -> list[VocImage]:
     """The annotated images of one set, in its order. `root`: VOCdevkit or its parent.
 
-    Raises: UserError for a missing devkit, set or annotation, or one that is not what it should be.
+    Raises: UserError for a missing devkit or set, or naming the first annotations that are missing or wrong.
     """
-    devkit = find_devkit(root)
-    return [read_annotation(devkit, year, name) for name in read_image_set(devkit, year, image_set)]
+    kit = VocYear(find_devkit(root), year)
+    found = kit.image_set(image_set)
+    if found.faults:
+        raise UserError(str(kit.main / f"{image_set}.txt"), found.faults[0])
+    images, faults = [], []
+    for name in found.ids:
+        try:
+            images.append(kit.annotation(name))
+        except UserError as error:
+            faults.append(str(error))
+    refuse_faults(faults, "annotations")
+    return images
 
 
-def read_annotation(devkit: Path, year: int, name: str) -> VocImage:
-    """Annotations/`name`.xml. Raises: UserError naming the file and what is wrong with it."""
-    file = devkit / f"VOC{year}" / "Annotations" / f"{name}.xml"
-    tree = _parse(file)
-    size = tree.find("size")
-    width, height = (_number(size, side, file) for side in ("width", "height"))
-    if width < 1 or height < 1:
-        raise UserError(str(file), "must give the picture a size of at least 1 pixel", (width, height))
-    # Direct children only: parts of a person (head, hand) have boxes of their own further down.
-    objects = tuple(_object(element, file) for element in tree.findall("object"))
-    return VocImage(name, int(width), int(height), objects, year)
+def refuse_faults(faults: Sequence[str], of: str, where: str = "") -> None:
+    """Raises: UserError with the first three of `faults` and the number of the others, if there is any."""
+    if faults:
+        more = f" (and {len(faults) - 3:,} more {of})" if len(faults) > 3 else ""
+        raise UserError(where + "; ".join(faults[:3]) + more, "")
 
 
 def presence(image: VocImage) -> dict[str, int]:
@@ -270,70 +375,141 @@ def _annotation(image: VocImage) -> bytes:
     return (tostring(root, encoding="unicode") + "\n").encode()
 
 
-def _object(element: Element, file: Path) -> VocObject:
+def _object(element: Element, number: int, file: Path) -> VocObject:
     name = (element.findtext("name") or "").strip()
-    _check_name(name, file)
+    _check_name(name, f"{file} object {number}")
+    what = f"object {number} ({name})"
     place = element.find("bndbox")
-    x0, y0, x1, y1 = (_number(place, side, file) for side in _SIDES)
+    if place is None:
+        raise UserError(f"{file} {what}", "must have a <bndbox>")
+    x0, y0, x1, y1 = (_coordinate(place, side, f"{file} {what}") for side in _SIDES)
     if x1 < x0 or y1 < y0:
-        raise UserError(str(file), f"must hold boxes that end after their start, {name}", (x0, y0, x1, y1))
-    flags = {flag: _flag(element, flag, file) for flag in ("difficult", "truncated", "occluded")}
-    return VocObject(name, (x0 - 1, y0 - 1, x1, y1), **flags)
+        rule = "must have a box that ends after its start (xmin, ymin, xmax, ymax)"
+        raise UserError(f"{file} {what}", rule, (x0, y0, x1, y1))
+    difficult = read_flag(element.findtext("difficult"))
+    if difficult is None:
+        rule = "must give difficult as 0 or 1"
+        raise UserError(f"{file} {what}", rule, element.findtext("difficult"))
+    # These two are kept for whoever asks; no result depends on them, so no word in them costs an image.
+    others = {flag: read_flag(element.findtext(flag)) or False for flag in ("truncated", "occluded")}
+    return VocObject(name, (x0 - 1, y0 - 1, x1, y1), difficult, **others)
 
 
 def _check_name(name: str, where: object) -> None:
     # Names of classes become file names and lists; a slash or comma would make two of one.
     if not name or printable(name) != name or any(c in name for c in "/\\,") or name != name.strip():
-        raise UserError(f"voc {where}", "must name objects without slashes and commas", printable(name))
+        raise UserError(f"{where}", "must name objects without slashes and commas", printable(name))
 
 
-def _number(parent: Element | None, name: str, file: Path) -> float:
-    text = None if parent is None else parent.findtext(name)
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or abs(value) > 1e6:
-        raise UserError(str(file), f"must give {name} as a number of pixels", text)
+def _size(tree: Element) -> tuple[int, int]:
+    """Width and height; (0, 0) where they are not given, or given as nothing, as some tools do."""
+    found = [_finite(tree.findtext(f"size/{side}")) for side in ("width", "height")]
+    if any(value is None or not 1 <= value <= 1e6 for value in found):
+        return 0, 0
+    return int(found[0] or 0), int(found[1] or 0)
+
+
+def _coordinate(place: Element, name: str, what: str) -> float:
+    text = place.findtext(name)
+    value = _finite(text)
+    if value is None or abs(value) > 1e6:
+        raise UserError(what, f"must give {name} as a number of pixels", text)
     return value
 
 
-def _flag(parent: Element, name: str, file: Path) -> bool:
-    text = (parent.findtext(name) or "0").strip()
-    if text not in ("0", "1"):
-        raise UserError(str(file), f"must give {name} as 0 or 1", text)
-    return text == "1"
+def _finite(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def read_flag(value: object) -> bool | None:
+    """A flag as tools write it: 0 or 1, True or False, Yes or No, Unspecified, nothing, or a number that is 0
+    or not. None if it is none of these."""
+    text = "" if value is None else str(value).strip().lower()
+    if text in _YES or text in _NO:
+        return text in _YES
+    number = _finite(text)
+    return None if number is None else number != 0
 
 
 def _parse(file: Path) -> Element:
-    """The tree of an XML file that declares nothing: entities could expand without bound or read files."""
+    """The tree of an XML file that declares nothing: entities could expand without bound or read files.
+
+    Names are without their namespace's prefix. The text is decoded here, as expat knows few encodings.
+    """
     builder = TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
+    parser = expat.ParserCreate("utf-8")
+    depth = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise _RefusedError(f"nests deeper than {_MAX_DEPTH} elements")
+        builder.start(tag.rpartition(":")[2], attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag.rpartition(":")[2])
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.SkippedEntityHandler = _refuse_entity
     try:
+        if not file.is_file():
+            raise FileNotFoundError
         data = file.read_bytes() if file.stat().st_size <= _MAX_XML else b""
-        if not data:
+        if not data.strip():
             raise UserError(str(file), "must be an annotation of 1 byte to 8 MiB")
-        parser.Parse(data, True)
+        parser.Parse(_xml_text(data).lstrip().encode(), True)
         tree = builder.close()
     except FileNotFoundError:
         raise UserError(str(file), "is missing", remedy="unpack the annotations of this year") from None
-    except (expat.ExpatError, OSError, _DoctypeError) as error:
+    except (expat.ExpatError, OSError, UnicodeError, _RefusedError) as error:
         raise UserError(str(file), f"is not an annotation ({error})") from None
     if tree.tag != "annotation":
         raise UserError(str(file), "must be an <annotation>", tree.tag)
     return tree
 
 
-class _DoctypeError(ValueError):
+def _xml_text(data: bytes) -> str:
+    """The text of an XML file: a byte order mark goes before what the file declares, UTF-8 before nothing.
+
+    Raises: _RefusedError for an encoding that is not known, or that the file is not in.
+    """
+    if data[:2] in (b"<\0", b"\0<"):  # without a mark
+        return data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be")
+    declared = _DECLARED.match(data[:200].removeprefix(codecs.BOM_UTF8))
+    name = "utf-8" if declared is None else declared[1].decode("ascii")
+    # Who can be read as far as this in bytes is in neither of them, whatever it says: a slip of some writers.
+    wide = name.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32", "ucs", "iso10646"))
+    try:
+        if declared is None or wide or data.startswith(codecs.BOM_UTF8):
+            return decode_text(data)
+        return data.decode(name)
+    except LookupError:
+        raise _RefusedError(f"declares the encoding {name!r}, which is not known") from None
+    except ValueError as error:
+        raise _RefusedError(f"is not in {name}, its encoding ({error})") from None
+
+
+class _RefusedError(ValueError):
     pass
 
 
-def _refuse_doctype(*_: object) -> None:
-    raise _DoctypeError("declares a document type")
+def _refuse_doctype(_: str, __: str | None, ___: str | None, has_subset: int) -> None:
+    if has_subset:
+        raise _RefusedError("declares a document type")
+
+
+def _refuse_entity(name: str, _: int) -> None:
+    raise _RefusedError(f"uses the entity {name}, which it does not declare")
 
 
 def _folders(path: Path) -> list[Path]:

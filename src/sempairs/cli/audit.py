@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 MEASURES_HELP = (
     "Exit with status 1 if NAME>NUMBER (or >=, <, <=) is true, or was not measured; repeatable. Names: "
-    "pairs, classes, evenness, exact-duplicates (pairs), near-duplicates (share of pairs), unreadable "
-    "(images), shared (images), doubtful (share of pairs), false-pair-rate, false-pair-high (upper end of "
-    "its interval), false-pair-strict (unsure as false), reviewed (pairs, by persons), licence-missing "
-    "(images)."
+    "pairs, classes, evenness, exact-duplicates (pairs), near-duplicates (share of pairs), near-copies "
+    "(images), unreadable (images), shared (images), doubtful (share of pairs), false-pair-rate, "
+    "false-pair-high (upper end of its interval), false-pair-strict (unsure as false), reviewed (pairs, by "
+    "persons), licence-missing (images)."
 )
 
 
@@ -59,10 +59,10 @@ def audit(
 ) -> None:
     """Audit a set of pairs: index.html to look at, audit.json to read by program, doubt.parquet to review by.
 
-    Duplicates and near-duplicates (colour on white and opacity), images shared across splits or with
-    evaluation sets, class balance, partners an image, similarity by relation, likely false pairs ranked,
-    licences; and, from the verdicts of persons on a random sample, the share of false pairs with an exact
-    95% interval. Of a redrawn pool the pairs of the first epoch are audited.
+    Duplicates and near-duplicates (as they are, mirrored, turned or cropped), near-copies among all images,
+    images shared across splits or with evaluation sets, class balance, partners an image, similarity by
+    relation, likely false pairs ranked, licences; and, from the verdicts of persons on a random sample, the
+    share of false pairs with an exact 95% interval. Of a redrawn pool those of the first epoch are audited.
     """
     from sempairs.catalog.names import printable
     from sempairs.catalog.sources.release import ABOUT as RELEASE
@@ -92,9 +92,11 @@ def audit(
     found.write(place)
     typer.echo(headline(found))
     near = f"{found.near.pairs:,}" if found.near else "not measured"
+    copies = f"{found.copies.images:,}" if found.copies else "not measured"
     typer.echo(
-        f"doubtful {found.doubts.count:,}, near-duplicates {near}, one picture twice {found.exact.pairs:,}, "
-        f"shared images {found.shared.images:,}, images without a licence {found.licences.missing:,}"
+        f"doubtful {found.doubts.count:,}, near-duplicates {near}, near-copies {copies}, "
+        f"one picture twice {found.exact.pairs:,}, shared images {found.shared.images:,}, "
+        f"images without a licence {found.licences.missing:,}"
     )
     if found.near and found.near.unreadable:
         first = printable(found.near.unreadable_first[0])

@@ -78,6 +78,7 @@ def scan(
     """
     from sempairs.catalog.sources import open_source
     from sempairs.catalog.sources.files import FilesScan, FilesSource, open_known, save_stamps, stamps_path
+    from sempairs.files import writing_in
 
     if out.suffix not in (".arrow", ".parquet"):
         raise UserError("--out", "must end in .arrow or .parquet", str(out))
@@ -96,20 +97,23 @@ def scan(
         raise UserError(
             f"source {opened.spec}", f"must hold readable images, and none of {len(found.problems)} is{first}"
         )
-    found.catalog.save(out)
-    if isinstance(found, FilesScan):
-        save_stamps(out, found, opened.spec, decoded=decode)
-        if found.reused:
-            typer.echo(f"unchanged since the last scan: {found.reused:,} of {len(found.catalog):,}", err=True)
-    else:
-        stamps_path(out).unlink(missing_ok=True)  # of an earlier scan
-    typer.echo(describe(opened.spec, found))
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_suffix(".problems.csv")
+    with writing_in(out.absolute().parent):
+        found.catalog.save(out)
+        if isinstance(found, FilesScan):
+            save_stamps(out, found, opened.spec, decoded=decode)
+        else:
+            stamps_path(out).unlink(missing_ok=True)  # of an earlier scan
+        if found.problems:
+            _write_problems(beside, found)
+        else:
+            beside.unlink(missing_ok=True)  # of an earlier scan
+    if isinstance(found, FilesScan) and found.reused:
+        typer.echo(f"unchanged since the last scan: {found.reused:,} of {len(found.catalog):,}", err=True)
+    typer.echo(describe(opened.spec, found))
     if found.problems:
-        _write_problems(beside, found)
         typer.echo(f"warning: {len(found.problems)} could not be used, see {beside}", err=True)
-    else:
-        beside.unlink(missing_ok=True)  # of an earlier scan
     typer.echo(f"wrote {out}")
 
 
@@ -139,6 +143,9 @@ def describe(spec: str, scan: Scan) -> str:
     lines.append(("problems", "\n".join([f"{len(scan.problems):,}", *shown]) + more))
     if scan.ignored:
         lines.append(("passed over", f"{scan.ignored:,} hidden files, or without an image's ending"))
+    notes = [*scan.notes, *_taken_for_granted(scan)]
+    if notes:
+        lines.append(("notes", "\n".join(notes)))
     lines.append(("content hash", catalog.content_hash()))
     width = max(len(name) for name, _ in lines)
     return "\n".join(
@@ -146,6 +153,17 @@ def describe(spec: str, scan: Scan) -> str:
         for name, value in lines
         for first, text in ((index == 0, part) for index, part in enumerate(value.split("\n")))
     )
+
+
+def _taken_for_granted(scan: Scan) -> list[str]:
+    """What holds of every scan alike, where it holds of this one."""
+    catalog = scan.catalog
+    notes = []
+    if len(catalog) and catalog.array("split").null_count == len(catalog):
+        notes.append("no image has a split: where splits are needed they are drawn by key (data.split_seed)")
+    if len(catalog) and catalog.array("pixel_hash").null_count == len(catalog):
+        notes.append("no pixels were decoded: --decode finds damage inside the files")
+    return notes
 
 
 _PROPERTIES = (

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sempairs.cli.import_ import PREFIX
+
 _PROTOCOL = "voc-c4-1 (MoCo's), voc-fpn-1, small-c4-1 or small-fpn-1 for pictures of about 160 pixels."
 
 
@@ -25,7 +27,9 @@ def detect(
     protocol: Annotated[str | None, typer.Option("--protocol", metavar="NAME", help=_PROTOCOL)] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option("--recipe", help="YAML with protocol, data and settings: recipes/detect-*.yaml."),
+        typer.Option(
+            "--recipe", help="YAML with protocol, data and settings, or a name: detect-scenes, detect-voc."
+        ),
     ] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Keep every weight and statistic of the encoder as it is.")
@@ -39,6 +43,7 @@ def detect(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of new weights, order, mirroring, random:ARCH.")
     ] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help=PREFIX)] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -65,6 +70,7 @@ def detect(
         overrides=overrides or [],
         frozen=frozen,
         seed=seed,
+        prefix=prefix,
     )
     from sempairs.evaluation.detection.run import detect as run
     from sempairs.training.run import Interrupted

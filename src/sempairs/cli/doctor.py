@@ -17,7 +17,9 @@ def doctor() -> None:
     from sempairs import __version__
     from sempairs.catalog.sources.release import BUNDLED, bundled_release
     from sempairs.errors import UserError
+    from sempairs.precision import auto_precision, instruction_sets
     from sempairs.release import verify_release
+    from sempairs.training.measure import pairs_per_second
 
     def line(what: str, state: str) -> None:
         typer.echo(f"{what:<18} {state}")
@@ -30,6 +32,10 @@ def doctor() -> None:
             line(package, "absent as a package of its own")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     line("devices", ", ".join([f"CPU with {torch.get_num_threads()} threads", *gpus]))
+    line("instruction sets", ", ".join(instruction_sets()) or "none that is known")
+    line("precision auto", f"{auto_precision('auto')} (on the CPU {auto_precision('cpu')})")
+    rate = pairs_per_second(2.0)
+    line("speed", f"{rate:,.0f} pairs/s: SimCLR, tiny-resnet, 32 pixels, {torch.get_num_threads()} threads")
     compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
     line("compiler", compiler or "none: speed.compile runs without compiling")
     for module, extra, use in (

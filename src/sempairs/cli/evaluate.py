@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sempairs.cli.import_ import PREFIX
+
 if TYPE_CHECKING:
     from sempairs.evaluation.records import Result
 
@@ -27,8 +29,18 @@ def embed(
         bool, typer.Option("--bf16", help="Compute in bfloat16: faster, a little coarser.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the weights of random:ARCH.")] = 0,
+    prefix: Annotated[str | None, typer.Option("--prefix", help=PREFIX)] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="Images at once. Default: what fits in little memory, at most 256."
+        ),
+    ] = None,
 ) -> None:
-    """Write the features of a source's images as a table: image_id, file_hash, features."""
+    """Write the features of a source's images as a table: image_id, file_hash, features.
+
+    Images are read and embedded part by part, so memory does not grow with them but for the features.
+    """
     from sempairs.errors import UserError
 
     if out.suffix != ".parquet":
@@ -36,8 +48,9 @@ def embed(
     from sempairs.evaluation.export import export_features
 
     rows, width = export_features(
-        encoder, data, out, split=split, precision="bf16" if bf16 else "float32", seed=seed
-    )
+        encoder, data, out, split=split, precision="bf16" if bf16 else "float32", seed=seed, prefix=prefix,
+        batch_size=batch_size,
+    )  # fmt: skip
     typer.echo(f"{rows} images, {width} features each: {out}")
 
 
@@ -110,6 +123,7 @@ def evaluate(
         Path | None, typer.Option("--cache", help="Folder to keep pixels and features in, for next time.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the weights of random:ARCH.")] = 0,
+    prefix: Annotated[str | None, typer.Option("--prefix", help=PREFIX)] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     suite: Annotated[
         str | None,
@@ -163,6 +177,9 @@ def evaluate(
 
         if protocol:
             raise UserError("--protocol", "is each task's own when two encoders are compared", protocol)
+        if prefix is not None:
+            remedy = "import the checkpoint with `sempairs import` first"
+            raise UserError("--prefix", "must be left out when two encoders are compared", prefix, remedy)
         run_comparison(
             compare, task or (), out, config=config, data=data, cache=cache, seed=seed, device=device
         )
@@ -179,14 +196,14 @@ def evaluate(
             )
         run_suite(
             suite, encoder, data_root, out, protocols=protocol or (), config=config, cache=cache, seed=seed,
-            device=device,
+            prefix=prefix, device=device,
         )  # fmt: skip
         return
     from sempairs.evaluation.suite import evaluate as run
 
     results = run(
         encoder, task or (), out, protocols=protocol or (), config=config, data=data, cache=cache, seed=seed,
-        device=device,
+        prefix=prefix, device=device,
     )  # fmt: skip
     show_results(results, out)
 

@@ -23,11 +23,13 @@ from sempairs.cli import (
     import_,
     pairs,
     pretrain,
+    recipes,
     release,
     study,
     verdicts,
 )
 from sempairs.errors import UserError
+from sempairs.progress import withdraw
 
 # Typer carries its own copy of Click or depends on it, by version; its base class of errors is reached so.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -50,7 +52,6 @@ app = typer.Typer(
     cls=_Verbs,
     help="Datasets of semantic pairs, self-supervised pretraining on them, and controlled studies.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
@@ -64,6 +65,7 @@ app.command("embed")(evaluate.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("detect")(detect.detect)
 app.add_typer(study.app, name="study")
+app.add_typer(recipes.app, name="recipes")
 app.command("doctor")(doctor.doctor)
 
 
@@ -162,5 +164,6 @@ def _say(line: str, status: int, debug: bool) -> int:
 
         if not first_to_tell():
             return status
+    withdraw()
     print(f"error: {' '.join(line.split())}", file=sys.stderr)
     return status

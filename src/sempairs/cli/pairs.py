@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sempairs.cli.audit import audit
+from sempairs.cli.relation_options import SETTINGS, RelationCommand
 
 if TYPE_CHECKING:
     from sempairs.catalog.labelling import Labelling
@@ -18,8 +21,33 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Build sets of semantic pairs, and describe them.", no_args_is_help=True)
 
 
-@app.command("build")
+@app.command("relations")
+def relations(
+    name: Annotated[
+        str | None, typer.Argument(help="A relation, for its settings; all, if left out.")
+    ] = None,
+) -> None:
+    """List the relations that pairs can have, or the settings of one."""
+    from sempairs.pairs.config import RELATIONS
+
+    if name is None:
+        width = max(map(len, RELATIONS.names()))
+        for each in RELATIONS.names():
+            typer.echo(f"{each:<{width}}  {RELATIONS.get(each).description}")
+        return
+    chosen = RELATIONS.get(name)
+    typer.echo(f"{name}: {chosen.description}\n")
+    for text in (sys.modules[chosen.__module__].__doc__, chosen.__doc__):
+        typer.echo(f"{cleandoc(text or '')}\n")
+    for field, about in chosen.model_fields.items():
+        if field not in ("relation", "arm"):
+            default = "required" if about.is_required() else f"default {about.default!r}"
+            typer.echo(f"  --{field.replace('_', '-'):<18} {default}")
+
+
+@app.command("build", cls=RelationCommand)
 def build(
+    context: typer.Context,
     recipe_or_source: Annotated[
         str,
         typer.Argument(
@@ -32,87 +60,9 @@ def build(
     relation: Annotated[
         str | None,
         typer.Option(
-            "--relation",
-            help="augmented, same_category, sibling, cross_domain, random_same_category, neighbour, listed.",
+            "--relation", help="What the two images of a pair are to each other: `pairs relations`."
         ),
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", help="fixed pairs, or a pool redrawn every epoch. Default: fixed."),
-    ] = None,
-    count: Annotated[int | None, typer.Option("--count", help="At most so many pairs.")] = None,
-    per_class: Annotated[
-        int | None, typer.Option("--per-class", help="At most so many pairs of one class.")
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option("--depth", help="sibling: levels up to the shared ancestor. Default: 1.")
-    ] = None,
-    domain_column: Annotated[
-        str | None,
-        typer.Option("--domain-column", help="cross_domain: the column that differs. Default: domain."),
-    ] = None,
-    meaning: Annotated[
-        str | None,
-        typer.Option(
-            "--meaning",
-            help="cross_domain: what is shared, concept or category. Default: concept, if images have one.",
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        typer.Option("--embeddings", help="neighbour: table of these images that `sempairs embed` wrote."),
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", help="neighbour: so many nearest of each image. Default: 5.")
-    ] = None,
-    min_similarity: Annotated[
-        float | None, typer.Option("--min-similarity", help="neighbour: least cosine. Default: 0.5.")
-    ] = None,
-    max_similarity: Annotated[
-        float | None,
-        typer.Option(
-            "--max-similarity", help="neighbour: images more alike are near-duplicates. Default: 0.98."
-        ),
-    ] = None,
-    mutual: Annotated[
-        bool | None,
-        typer.Option(
-            "--mutual/--one-sided", help="neighbour: both among the other's nearest, or one. Default: both."
-        ),
-    ] = None,
-    max_partners: Annotated[
-        int | None,
-        typer.Option("--max-partners", help="neighbour, redrawn: at most so many partners an image."),
-    ] = None,
-    alone: Annotated[
-        str | None,
-        typer.Option(
-            "--alone",
-            help="neighbour: images without a partner: leave_out, or pair_with_itself. Default: leave_out.",
-        ),
-    ] = None,
-    same_category: Annotated[
-        bool | None,
-        typer.Option(
-            "--same-category/--other-category",
-            help="neighbour: keep pairs of one category, or of two. A use of labels. Default: look at none.",
-        ),
-    ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option("--index", help="neighbour: exact, ivf or hnsw. Default: exact to 50,000 images."),
-    ] = None,
-    mixed: Annotated[
-        float | None,
-        typer.Option("--mixed", help="Probability that a pair is semantic rather than one image twice."),
-    ] = None,
-    corrupted: Annotated[
-        float | None, typer.Option("--corrupted", help="Share of pairs with a partner of another category.")
-    ] = None,
-    file: Annotated[
-        str | None, typer.Option("--file", help="listed: CSV or Parquet of anchor, partner[, score].")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the set. Default: 0.")] = None,
     split: Annotated[
         str | None,
         typer.Option("--split", help="Split to take images from, or all. Default: the recipe's, else train."),
@@ -138,6 +88,9 @@ def build(
 ) -> None:
     """Build a set of pairs: pairs.arrow, catalog.arrow (the images used) and pairs.json.
 
+    Every setting of the relation is an option too, such as --mode redrawn, --count 500, or --depth 2 for
+    sibling; `sempairs pairs relations NAME` lists them.
+
     Fixed pairs bring their matched baselines along, in the folders augmented and image_matched. Use the set
     in pretraining with pairs.relation=listed and pairs.file=DIR.
     """
@@ -146,14 +99,8 @@ def build(
     from sempairs.pairs.config import PairsSection
 
     data, pairs = _sections(recipe_or_source, overrides or [])
-    given = {
-        "relation": relation, "mode": mode, "count": count, "per_class": per_class, "depth": depth,
-        "domain_column": domain_column, "mixed": mixed, "corrupted": corrupted, "file": file, "seed": seed,
-        "meaning": meaning, "embeddings": embeddings, "top_k": top_k, "min_similarity": min_similarity,
-        "max_similarity": max_similarity, "mutual": mutual, "max_partners": max_partners,
-        "same_category": same_category, "index": index, "alone": alone,
-    }  # fmt: skip
-    chosen = pairs | {name: value for name, value in given.items() if value is not None}
+    given = context.meta.get(SETTINGS, {}) | ({"relation": relation} if relation else {})
+    chosen = pairs | given
     if "relation" not in chosen:
         raise UserError(
             "--relation", "is required with a source", remedy="for example --relation cross_domain"
@@ -191,7 +138,7 @@ def check(
     ] = None,
 ) -> None:
     """Check a list of pairs row by row and print every bad row; write nothing."""
-    from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources import open_source, scan_and_tell
     from sempairs.errors import UserError
     from sempairs.pairs.index import ImageIndex
     from sempairs.pairs.listing import check_list
@@ -199,8 +146,8 @@ def check(
     data, _ = _sections(recipe_or_source, [])
     data = data | {k: v for k, v in (("split", split), ("split_seed", split_seed)) if v is not None}
     _labelling(data)
-    catalog = open_source(data["source"]).scan(progress=True).catalog
-    found = check_list(file, ImageIndex(_images(data, catalog)))
+    catalog = scan_and_tell(open_source(data["source"]), progress=True).catalog
+    found = check_list(file, ImageIndex(_images(data, catalog, listed=True)))
     for problem in found.problems:
         typer.echo(f"{found.unit} {problem.line}: {' '.join(problem.said.split())}")
     if found.problems:
@@ -234,8 +181,13 @@ def _sections(recipe_or_source: str, overrides: list[str]) -> tuple[dict[str, An
     """The sections data and pairs of a recipe, or of a source on its own. Raises: UserError."""
     from sempairs.config import override, read_yaml
     from sempairs.errors import UserError
+    from sempairs.recipes import recipe_names
 
-    is_recipe = recipe_or_source.endswith((".yaml", ".yml")) or Path(recipe_or_source).is_file()
+    is_recipe = (
+        recipe_or_source.endswith((".yaml", ".yml"))
+        or Path(recipe_or_source).is_file()
+        or recipe_or_source in recipe_names()
+    )
     recipe: dict[str, Any] = (
         read_yaml(recipe_or_source) if is_recipe else {"data": {"source": recipe_or_source}}
     )
@@ -252,16 +204,14 @@ def _sections(recipe_or_source: str, overrides: list[str]) -> tuple[dict[str, An
 
 
 def _build(data: dict[str, Any], config: PairsConfig, out: Path) -> None:
-    from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources import open_source, scan_and_tell
+    from sempairs.pairs.relations.listed import Listed
     from sempairs.pairs.stats import pair_stats
     from sempairs.pairs.table import save_with_baselines
 
-    scan = open_source(data["source"]).scan(progress=True)
-    if scan.problems:
-        typer.echo(
-            f"{len(scan.problems)} images could not be read; `sempairs data scan` lists them", err=True
-        )
-    pairs = save_with_baselines(out, _images(data, scan.catalog), config)
+    scan = scan_and_tell(open_source(data["source"]), progress=True)
+    listed = isinstance(config, Listed) and not Path(config.file).is_dir()
+    pairs = save_with_baselines(out, _images(data, scan.catalog, listed=listed), config)
     if config.count is not None and pairs.pairs_per_epoch < config.count:
         typer.echo(f"fewer pairs than the {config.count} asked for", err=True)
     _print(pair_stats(pairs))
@@ -278,26 +228,15 @@ def _labelling(data: dict[str, Any]) -> Labelling:
     return validate(LabellingSection, section).data
 
 
-def _images(data: dict[str, Any], catalog: Catalog) -> Catalog:
-    """The images of the split, as pretraining chooses them."""
-    import numpy as np
+def _images(data: dict[str, Any], catalog: Catalog, *, listed: bool = False) -> Catalog:
+    """The images of the split, as pretraining chooses them. listed: a list of one's own says which pairs; of
+    all images, it is not to be divided by splits that are drawn."""
+    from sempairs.catalog.labelling import filtered, label
+    from sempairs.errors import unknown
 
-    from sempairs.catalog.labelling import label
-    from sempairs.errors import UserError, unknown
-
-    catalog = label(catalog, _labelling(data))
-    where = data.get("where") or {}
-    keep = np.ones(len(catalog), dtype=bool)
-    for column, allowed in where.items():
-        if not isinstance(allowed, list):
-            raise UserError(f"data.where.{column}", "must be a list of values", allowed)
-        if column not in catalog.table.column_names:
-            raise unknown("data.where", column, catalog.table.column_names)
-        keep &= np.array([value in allowed for value in catalog.column(column)], dtype=bool)
-    if not keep.any():
-        raise UserError("data.where", "must leave some images", where, "loosen the filter")
     split = str(data.get("split", "train"))
-    catalog = catalog.select(keep)
+    catalog = label(catalog, _labelling(data), draw=not (listed and split == "all"))
+    catalog = filtered(catalog, data.get("where") or {})
     if split == "all":
         return catalog
     found = catalog.column("split")

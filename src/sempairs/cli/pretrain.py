@@ -10,7 +10,8 @@ import typer
 
 def pretrain(
     recipe: Annotated[
-        Path | None, typer.Argument(help="YAML recipe, such as recipes/pretrain-debug.yaml.")
+        Path | None,
+        typer.Argument(help="A YAML recipe, or the name of one that comes along: pretrain-debug."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run folder, made if absent. Nothing is written outside it.")

@@ -72,18 +72,21 @@ def build(
     """Release a set of pairs with its images, baselines, card, datasheet, Croissant metadata and checksums.
 
     Statistics of curation come from DIR/curation.sqlite, the false-pair rate from DIR/audit/audit.json. The
-    same inputs give the same bytes. Use it with data.source=release:REL, pairs.relation=listed and
-    pairs.file=REL.
+    same inputs give the same bytes, the date of publication among them: --set date=…, else SOURCE_DATE_EPOCH,
+    else today's. Use it with data.source=release:REL, pairs.relation=listed and pairs.file=REL.
     """
     from sempairs.release.build import build_release
 
     said = {"title": title, "summary": summary, "creator": creator or None, "licence": licence, "url": url}
+    known = _facts(facts, said, overrides or [])
+    if known.date is None:
+        known = known.model_copy(update={"date": _today()})
     about = build_release(
         folder,
         out,
         name=name,
         version=version,
-        facts=_facts(facts, said, overrides or []),
+        facts=known,
         images=None if images is None else _images(images, split_seed),
         references_only=references_only,
         shard_bytes=_bytes(shard_size),
@@ -91,7 +94,8 @@ def build(
         progress=True,
     )
     pairs = about["pairs"]["sets"]["semantic"]["pairs_per_epoch"]
-    typer.echo(f"{out}: {name} {version}, {about['counts']['images']:,} images, {pairs:,} pairs")
+    counted = f"{about['counts']['images']:,} images, {pairs:,} pairs"
+    typer.echo(f"{out}: {name} {version}, {counted}, published on {known.date}")
 
 
 @app.command("join")
@@ -211,16 +215,21 @@ def _facts(file: Path | None, said: dict[str, Any], overrides: list[str]) -> Rel
     return validate(ReleaseFacts, override(data, overrides), where="" if file is None else file.name)
 
 
+def _today() -> str:
+    """The day in UTC, or that of SOURCE_DATE_EPOCH, by which builds are told to be reproducible."""
+    import os
+    from datetime import UTC, datetime
+
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    told = given.isascii() and given.isdigit() and len(given) < 12
+    return (datetime.fromtimestamp(int(given), UTC) if told else datetime.now(UTC)).date().isoformat()
+
+
 def _images(source: str, seed: int) -> Catalog:
-    from sempairs.catalog.sources import open_source
+    from sempairs.catalog.sources import open_source, scan_and_tell
     from sempairs.catalog.splits import assign_splits
 
-    scan = open_source(source).scan(progress=True)
-    if scan.problems:
-        typer.echo(
-            f"{len(scan.problems)} images could not be read; `sempairs data scan` lists them", err=True
-        )
-    return assign_splits(scan.catalog, seed=seed)
+    return assign_splits(scan_and_tell(open_source(source), progress=True).catalog, seed=seed)
 
 
 def _files(given: list[str]) -> dict[str, str | Path]:

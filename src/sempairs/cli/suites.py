@@ -25,6 +25,7 @@ def run_suite(
     config: EvaluationConfig,
     cache: Path | None,
     seed: int,
+    prefix: str | None,
     device: str,
 ) -> None:
     """Scores what is found under `root`, then says what is missing, incomplete or broken.
@@ -43,8 +44,9 @@ def run_suite(
     if not found:
         _show_missing(missing, root)
     report = evaluate_transfer(
-        encoder, root, out, protocols=protocols, config=config, cache=cache, seed=seed, device=device
-    )
+        encoder, root, out, protocols=protocols, config=config, cache=cache, seed=seed, prefix=prefix,
+        device=device,
+    )  # fmt: skip
     if report.results:
         from sempairs.cli.evaluate import show_results
 

@@ -32,7 +32,8 @@ def export(
 def import_(
     folder: Folder,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Parquet, CSV or JSON lines: anchor, partner, verdict …")
+        Path,
+        typer.Argument(metavar="FILE", help="Parquet, CSV, JSON or JSON lines: anchor, partner, verdict …"),
     ],
     reviewer: Annotated[
         str | None, typer.Option("--reviewer", help="Whose verdicts they are, where the file does not say.")

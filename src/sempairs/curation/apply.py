@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sempairs import __version__
+from sempairs.catalog.exposure import EXPOSURE, copy_record
 from sempairs.curation.decisions import DECIDERS, DECISIONS, agreement, decisions
 from sempairs.curation.known import Known, machines_on
 from sempairs.curation.lineage import FORMAT, RECORD, sets_of
@@ -20,7 +21,7 @@ from sempairs.curation.subject import Subject
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, sha256_file, write_json
 from sempairs.pairs.index import Mask
-from sempairs.pairs.relations import rule_of
+from sempairs.pairs.inherited import of_folder
 from sempairs.pairs.select import Selection, of_list
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import write_verdicts
@@ -104,6 +105,7 @@ def apply_verdicts(
     with atomic_folder(out) as temporary:
         curated = PairSet.of(selection, "semantic", *facts)
         curated.write(temporary)
+        copy_record(of_folder(folder), temporary / EXPOSURE)
         if selection.draws is None:
             for arm in ("augmented", "image_matched"):
                 (temporary / arm).mkdir()
@@ -160,7 +162,7 @@ def _selection(pairs: PairSet, kept: Mask) -> Selection:
     codes = np.array([names.index(pairs.relation[row]) for row in rows[order]], dtype=np.int64)
     score = pairs.table.column("score").fill_null(float("nan")).to_numpy()[rows[order]]
     return of_list(
-        index, config, rule_of(index, config), anchor[order], partner[order], score=score,
+        index, config, config.rule(index), anchor[order], partner[order], score=score,
         relation=(codes, names),
     )  # fmt: skip
 

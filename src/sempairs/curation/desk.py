@@ -230,14 +230,16 @@ class Desk:
         kind, colon, place = values["source"].partition(":")
         return {
             "id": values["image_id"], "url": f"/images/{row}-{version(values['file_hash'])}",
-            **{name: values[name] for name in _SHOWN[2:-1]},
+            **{name: values[name] for name in _SHOWN[2:-2]},
+            # Of a file its place in the source; of a path from the root its name alone.
+            "file": Path(values["uri"]).name if values["uri"].startswith("/") else values["uri"],
             # A folder's name, but not where on this machine it lies.
             "source": kind + colon + Path(place).name,
         }  # fmt: skip
 
 
 _SHOWN = (
-    "image_id", "file_hash", "width", "height", "category", "concept", "domain", "licence", "source",
+    "image_id", "file_hash", "width", "height", "category", "concept", "domain", "licence", "uri", "source",
 )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""Verdicts in and out: Parquet, CSV and JSON lines."""
+"""Verdicts in and out: Parquet, CSV and JSON lines; in also JSON, and text as spreadsheets write it."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -22,21 +23,26 @@ from sempairs.errors import UserError
 from sempairs.files import atomic_write
 from sempairs.pairs.table import PairSet
 from sempairs.pairs.verdicts import KINDS, VERDICT_SCHEMA, VERDICTS, write_verdicts
+from sempairs.texts import decode_text
 
 FORMS = (".parquet", ".csv", ".jsonl")
+_READ = (*FORMS, ".json", ".ndjson", ".tsv")
 _SEPARATOR = ";"  # between the reasons in a cell of CSV
+_DELIMITERS = ",;\t|"
+_WORDS = ("verdict", "truth", "reviewer_kind")
 
 
 def export_verdicts(table: pa.Table, path: str | Path) -> None:
     """Writes standing verdicts, whole or not at all, in the form the suffix names. Raises: UserError."""
     file = Path(path)
-    if file.suffix not in FORMS:
+    form = file.suffix.lower()
+    if form not in FORMS:
         raise UserError("--out", f"must end in one of {', '.join(FORMS)}", file.name)
-    if file.suffix == ".parquet":
+    if form == ".parquet":
         write_verdicts(file, table)
         return
     with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
-        if file.suffix == ".jsonl":
+        if form == ".jsonl":
             handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
             return
         writer = csv.DictWriter(handle, VERDICT_SCHEMA.names, lineterminator="\n")
@@ -160,33 +166,76 @@ def _kinds(standing: pa.Table) -> dict[str, str]:
 
 
 def rows_of(file: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each row of a Parquet, CSV or JSON lines file stands, and its values.
+    """Where each row of a Parquet, CSV, JSON lines or JSON file stands, and its values by column.
 
+    Text may have any line ends, a byte order mark, and be in UTF-8 or what its mark says; CSV may be divided
+    by commas, semicolons, tabs or bars. Columns are known in any case; values of those with few values, too.
     Raises: UserError if the file cannot be read in its form, or a row lacks a needed column.
     """
-    if file.suffix not in FORMS:
-        raise UserError(str(file), f"must end in one of {', '.join(FORMS)}")
+    form = file.suffix.lower()
+    if form not in _READ:
+        raise UserError(str(file), f"must end in one of {', '.join(_READ)}")
     if not file.is_file():
         raise UserError(str(file), "does not exist")
     try:
-        if file.suffix == ".parquet":
-            found: Iterator[Any] = iter(pq.read_table(file, partitioning=None).to_pylist())
-        elif file.suffix == ".jsonl":
-            with open(file, encoding="utf-8") as handle:
-                found = iter([json.loads(line) for line in handle if line.strip()])
+        if form == ".parquet":
+            found: list[Any] = pq.read_table(file, partitioning=None).to_pylist()
+        elif form in (".csv", ".tsv"):
+            found = _csv_rows(decode_text(file.read_bytes()), needed)
         else:
-            with open(file, encoding="utf-8-sig", newline="") as handle:
-                reader = csv.DictReader(handle, strict=True)
-                found = iter([row | {"reasons": _reasons(row)} for row in reader])
-    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
+            found = _json_rows(decode_text(file.read_bytes()))
+    except UnicodeDecodeError as error:
+        raise UserError(str(file), f"is not readable ({error})", remedy="save it as UTF-8") from None
+    except (pa.ArrowException, OSError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(str(file), f"is not readable ({error})") from None
+    if not found:
+        raise UserError(str(file), "holds no rows")
     for number, row in enumerate(found, 1):
         where = f"{file} row {number}"
-        if not isinstance(row, dict) or None in row or not set(needed) <= set(row):
+        named = _named(row) if isinstance(row, dict) else {}
+        if None in named or not set(needed) <= set(named):
             rule = f"must have {', '.join(needed[:-1])} and {needed[-1]}, and one value a column"
             raise UserError(where, rule)
-        yield where, row
+        yield where, named
 
 
-def _reasons(row: dict[str, Any]) -> list[str]:
-    return [word for word in (row.get("reasons") or "").split(_SEPARATOR) if word]
+def _named(row: dict[Any, Any]) -> dict[Any, Any]:
+    """Columns by their names as they are documented, and words of few values in small letters."""
+    named: dict[Any, Any] = {}
+    for name, value in row.items():
+        key = name.strip().lower() if isinstance(name, str) else None
+        if key in named:
+            return {None: f"{name} twice"}
+        named[key] = value.strip().lower() if key in _WORDS and isinstance(value, str) else value
+    if isinstance(named.get("reasons"), str):
+        named["reasons"] = [word.strip() for word in named["reasons"].split(_SEPARATOR) if word.strip()]
+    return named
+
+
+def _csv_rows(text: str, needed: tuple[str, ...]) -> list[dict[Any, Any]]:
+    """Rows by the header's names; what a row has beyond the header is under None."""
+    delimiters = _DELIMITERS
+    first, _, rest = text.partition("\n")
+    if first.strip().strip('"').lower().startswith("sep=") and len(first.strip().strip('"')) == 5:
+        delimiters, text = first.strip().strip('"')[4], rest  # a line for spreadsheets
+    header = (text.lstrip().splitlines() or [""])[0]
+
+    def fits(delimiter: str) -> bool:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        return set(needed) <= {name.strip().lower() for name in names}
+
+    chosen = next(filter(fits, delimiters), delimiters[0])
+    reader = csv.DictReader(io.StringIO(text.lstrip(), newline=""), delimiter=chosen, strict=True)
+    return [row for row in reader if any(row.values())]
+
+
+def _json_rows(text: str) -> list[Any]:
+    """The objects of a list, or those of lines."""
+    if text.lstrip().startswith("["):
+        try:
+            whole = json.loads(text)
+        except ValueError:  # lines that are lists are none of ours either, and are said as such
+            whole = None
+        if isinstance(whole, list):
+            return whole
+    return [json.loads(line) for line in text.replace("\r", "\n").split("\n") if line.strip()]

@@ -1,9 +1,9 @@
 """Who may talk to the curation server: checks of every request before the server sees it.
 
 - The Host header must name an address the server is bound to (a page elsewhere could otherwise rebind its own
-  name to this machine and read everything).
+  name to this machine and read everything), or that of the proxy that was named.
 - Outside loopback a request needs a cookie, which the token in the printed address is exchanged for, once.
-- A POST must come from this very origin and carry JSON of bounded size.
+- A POST must come from this very origin, or the proxy's, and carry JSON of bounded size.
 - Every answer forbids scripts, styles, frames and connections from elsewhere.
 """
 
@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from sempairs.errors import UserError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,11 +38,56 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# A name, or an address in brackets, and nothing after it but a port.
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s\[\]:/?#@\\]+))(?::\d{1,5})?")
+_PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     return host in _LOOPBACK or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Where people reach the server through a proxy: scheme, host (with its port, unless it is the scheme's
+    own), name (without), and prefix, the path before the page's ("" or "/review")."""
+
+    scheme: str
+    host: str
+    name: str
+    prefix: str
+
+    @property
+    def origin(self) -> str:
+        """As browsers send it."""
+        return f"{self.scheme}://{self.host}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.origin}{self.prefix}/"
+
+
+def outer(address: str) -> Outer:
+    """Reads "https://label.example.org/review". Raises: UserError if it is not such an address."""
+    try:
+        parts = urlsplit(address.strip())
+        name, port = (parts.hostname or ""), parts.port
+    except ValueError:
+        parts, name, port = urlsplit(""), "", None
+    prefix = parts.path.rstrip("/")
+    plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    if (
+        parts.scheme not in _PORTS
+        or not name
+        or not plain
+        or not re.fullmatch(r"(/(?!\.+(/|$))[\w.~-]+)*", prefix, re.ASCII)
+    ):
+        rule = "must be the outer address of the page"
+        raise UserError("--origin", rule, address, "write it like https://label.example.org or …/review")
+    host = f"[{name}]" if ":" in name else name
+    shown = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
+    return Outer(parts.scheme, shown, name, prefix)
 
 
 class Tokens:
@@ -68,20 +117,24 @@ class Tokens:
 
 
 class Guard:
-    """An ASGI application around another. host: what the server is bound to; tokens: None on loopback."""
+    """An ASGI application around another. host: what the server is bound to; tokens: None on loopback; proxy:
+    the address outside, where there is one."""
 
-    def __init__(self, app: App, *, host: str, tokens: Tokens | None) -> None:
-        self._app, self._tokens = app, tokens
+    def __init__(self, app: App, *, host: str, tokens: Tokens | None, proxy: Outer | None = None) -> None:
+        self._app, self._tokens, self._proxy = app, tokens, proxy
         self._any = _is_address(host) and ipaddress.ip_address(host).is_unspecified
         self._names = {host.lower(), *(_LOOPBACK if self._any or is_loopback(host) else ())}
         if not is_loopback(host):
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+        if proxy is not None:
+            self._names.add(proxy.name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
+        scope = self._inside(scope)
         answer = self._refusal(scope)
         whole: list[MutableMapping[str, Any]] = []
         if answer is None and scope["method"] == "POST":
@@ -106,14 +159,26 @@ class Guard:
 
         await (answer or self._app)(scope, once, sealed)
 
+    def _inside(self, scope: Scope) -> Scope:
+        """The request without the proxy's prefix, which some proxies leave on the path."""
+        prefix = self._proxy.prefix if self._proxy else ""
+        path = scope["path"]
+        if not prefix or not path.startswith(f"{prefix}/"):
+            return scope
+        return {**scope, "path": path[len(prefix) :], "raw_path": scope.get("raw_path", b"")[len(prefix) :]}
+
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that goes no further; None for one that does."""
         headers = scope["headers"]
         host = _header(headers, b"host")
         if host is None or not self._is_ours(host):
-            return _no(421, "this server does not answer under that name; use the address it printed")
+            remedy = "use the address it printed, or name a proxy's by `sempairs curate --origin`"
+            return _no(421, f"this server does not answer under that name; {remedy}")
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return _no(405, "use GET or POST")
+        if self._proxy and self._proxy.prefix == scope["path"]:  # its links would lead beside it
+            more = scope["query_string"].decode("latin-1")
+            return RedirectResponse(f"{self._proxy.prefix}/{'?' if more else ''}{more}", status_code=308)
         if self._tokens is not None:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             if scope["path"] == "/" and "token" in query:
@@ -122,25 +187,40 @@ class Guard:
                 return _no(401, "open the address with its token that `sempairs curate` printed")
         if scope["method"] == "POST":
             origin = _header(headers, b"origin")
-            if origin != f"{scope.get('scheme', 'http')}://{host}":
-                return _no(403, "a change must come from this page itself")
+            if origin is None or origin not in self._origins(scope, host):
+                outside = origin if origin and len(origin) < 200 and origin.isprintable() else "https://…"
+                remedy = (
+                    f"behind a proxy, start `sempairs curate` with --origin {outside} (and its path, if any)"
+                )
+                return _no(403, f"a change must come from this page itself; {remedy}")
             kind = (_header(headers, b"content-type") or "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 return _no(415, "a change must be sent as application/json")
         return None
+
+    def _origins(self, scope: Scope, host: str) -> set[str]:
+        return {f"{scope.get('scheme', 'http')}://{host}", *([self._proxy.origin] if self._proxy else [])}
 
     def _exchange(self, token: str, scope: Scope) -> Response:
         assert self._tokens is not None
         session = self._tokens.exchange(token)
         if session is None:
             return _no(403, "that token was used already or is none; `sempairs curate` printed a new one")
-        answer = RedirectResponse("/", status_code=303)
-        answer.set_cookie(self._tokens.cookie, session, httponly=True, samesite="strict", path="/")
+        # To the page it was asked for at, whatever a proxy calls that.
+        there = f"{self._proxy.prefix}/" if self._proxy else "./"
+        answer = RedirectResponse(there, status_code=303)
+        secure = self._proxy is not None and self._proxy.scheme == "https"
+        answer.set_cookie(
+            self._tokens.cookie, session, httponly=True, samesite="strict", path="/", secure=secure
+        )
         return answer
 
     def _is_ours(self, host: str) -> bool:
         """Any port will do: a forwarded one is another, and a foreign page's name gives it away."""
-        name = host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return False
+        name = match[1] or match[2]
         # Bound to every address, it may be called by any: an address cannot be rebound as a name can.
         return name.lower() in self._names or (self._any and _is_address(name))
 

@@ -32,7 +32,7 @@ except ImportError as absent:
     ) from None
 
 from sempairs.catalog.images import UnreadableImage
-from sempairs.curation.guard import App, Guard, Tokens, is_loopback
+from sempairs.curation.guard import App, Guard, Outer, Tokens, is_loopback, outer
 from sempairs.curation.images import SIZES, Thumbnails
 
 PORT = 8765
@@ -41,12 +41,14 @@ _KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".
 _FOR_GOOD = "private, max-age=31536000, immutable"
 
 
-def application(desk: Desk, *, host: str = "127.0.0.1", tokens: Tokens | None = None) -> App:
+def application(
+    desk: Desk, *, host: str = "127.0.0.1", tokens: Tokens | None = None, proxy: Outer | None = None
+) -> App:
     """The ASGI application for one desk, its guard around it.
 
-    tokens: needed for any host outside loopback, see `guard`.
+    tokens: needed for any host or proxy outside loopback, see `guard`. proxy: its address outside.
     """
-    assert tokens is not None or is_loopback(host), "a server that others reach needs tokens"
+    assert tokens is not None or not _reached(host, proxy), "a server that others reach needs tokens"
     images = Thumbnails(desk.subject.pairs.catalog)
     hashes = desk.subject.pairs.catalog.table.column("file_hash")
 
@@ -123,7 +125,7 @@ def application(desk: Desk, *, host: str = "127.0.0.1", tokens: Tokens | None = 
         ],
         exception_handlers={404: absent, 405: absent, 500: failed},
     )
-    return Guard(app, host=host, tokens=tokens)
+    return Guard(app, host=host, tokens=tokens, proxy=proxy)
 
 
 def serve(
@@ -131,6 +133,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = PORT,
+    origin: str | None = None,
     reviewer: str = "",
     sample: int = SAMPLE,
     say: Callable[[str], None] = print,
@@ -138,11 +141,13 @@ def serve(
 ) -> None:
     """Serves a folder of pairs until Ctrl-C.
 
-    say: gets lines for the user; ready: the address, once it listens.
+    say: gets lines for the user; ready: the address, once it listens. origin: the address that people reach
+    it by through a proxy, such as "https://label.example.org/review".
 
     port 0: a free one. Raises: UserError if the folder is in use or cannot be written, the log is not sound,
-    or the address cannot be had.
+    the address cannot be had, or `origin` is none.
     """
+    proxy = None if origin is None else outer(origin)
     with contextlib.ExitStack() as stack:
         _hold(stack, Path(folder))
         bound = stack.enter_context(_socket(host, port))  # before there is a log that nobody writes to
@@ -150,7 +155,8 @@ def serve(
         stack.callback(desk.close)
         number = bound.getsockname()[1]
         shown = host if not _unspecified(host) else socket.gethostname()
-        base = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/"
+        inner = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/"
+        base = proxy.address if proxy else inner
         more = f"reviewer={quote(desk.reviewer)}" if desk.reviewer else ""
         addresses: list[str] = []
 
@@ -159,7 +165,7 @@ def serve(
             if len(addresses) > 1:
                 say(f"that address is used up; the next browser takes {addresses[-1]}")
 
-        tokens = None if is_loopback(host) else Tokens(number, renew)
+        tokens = Tokens(number, renew) if _reached(host, proxy) else None
         address = addresses[-1] if tokens else base + (f"?{more}" if more else "")
         say(
             f"judging {desk.folder}: {len(desk.subject):,} pairs, {desk.ledger.progress()['judged']:,} judged"
@@ -168,9 +174,11 @@ def serve(
             count = len(desk.ledger.outside)
             say(f"verdicts about {count:,} pairs that are no longer in the set are kept, and not counted")
         say(f"open {address} (Ctrl-C ends it; every verdict is kept)")
+        if proxy:
+            say(f"the proxy at {proxy.address} passes on to {inner}, with the path before it or without")
         config = uvicorn.Config(
-            application(desk, host=host, tokens=tokens), log_level="error", access_log=False, lifespan="off",
-            timeout_graceful_shutdown=2, server_header=False, ws="none", http="auto",
+            application(desk, host=host, tokens=tokens, proxy=proxy), log_level="error", access_log=False,
+            lifespan="off", timeout_graceful_shutdown=2, server_header=False, ws="none", http="auto",
         )  # fmt: skip
         ready(address)
         threading.Thread(target=desk.warm, daemon=True).start()
@@ -206,6 +214,11 @@ def _socket(host: str, port: int) -> socket.socket:
             f"{host}:{port}", rule, remedy="choose another with --port; 0 takes a free one"
         ) from None
     return bound
+
+
+def _reached(host: str, proxy: Outer | None) -> bool:
+    """Whether others than this machine can reach the page."""
+    return not is_loopback(host) or (proxy is not None and not is_loopback(proxy.name))
 
 
 def _unspecified(host: str) -> bool:

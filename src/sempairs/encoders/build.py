@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sempairs.encoders.config import EncoderConfig
+from sempairs.encoders.config import SMALL_STEMS, EncoderConfig, Stem
+from sempairs.encoders.narrow_strides import avoid_narrow_strides
 from sempairs.encoders.small_maps import use_matrix_products
 from sempairs.encoders.weights import load_weights, read_weights
 from sempairs.errors import UserError, unknown
@@ -23,6 +24,9 @@ TINY_ARGUMENTS: Mapping[str, Any] = {
     "channels": (32, 64, 128, 256),
     "stem_type": "deep",
     "stem_width": 16,
+    # timm starts each block with its branch switched off, for training a hundred times longer; in a few
+    # hundred steps the branches hardly come alive (docs/log.md).
+    "zero_init_last": False,
 }
 
 
@@ -47,13 +51,19 @@ class Encoder(nn.Module):
             raise UserError("encoder.options", f"must give features of shape (B, {self.width})", got)
         return features
 
-    def check_input(self, size: int) -> None:
-        """Raises: UserError if the architecture is made for one image size, and it is not `size`."""
+    @property
+    def fixed_size(self) -> int | None:
+        """The side in pixels of the only images the architecture takes; None where it takes several."""
         patches = getattr(self.model, "patch_embed", None)
         expected = getattr(patches, "img_size", None)
-        if expected and getattr(patches, "strict_img_size", False) and tuple(expected) != (size, size):
+        return int(expected[0]) if expected and getattr(patches, "strict_img_size", False) else None
+
+    def check_input(self, size: int) -> None:
+        """Raises: UserError if the architecture is made for one image size, and it is not `size`."""
+        fixed = self.fixed_size
+        if fixed is not None and fixed != size:
             remedy = f"set encoder.options.img_size to {size}"
-            raise UserError(f"encoder.arch {self.config.arch}", f"takes images of {expected}", size, remedy)
+            raise UserError(f"encoder.arch {self.config.arch}", f"takes images of {fixed}", size, remedy)
 
 
 def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
@@ -72,6 +82,7 @@ def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     width = int(declared or getattr(model, "num_features", 0))
     if config.weights is not None:
         load_weights(model, read_weights(Path(config.weights)), where=config.weights)
+    avoid_narrow_strides(model)
     use_matrix_products(model)
     return Encoder(model, config, width)
 
@@ -88,9 +99,9 @@ def _timm(config: EncoderConfig) -> nn.Module:
         message = f"are not taken by {config.arch} ({error})"
         raise UserError("encoder.options", message, config.options) from error
     assert isinstance(model, nn.Module)
-    if config.stem == "small":
-        _refuse_unless_plain_resnet(model, config.arch)
-        _use_stem(model, 3, stride=1, pool=False)  # SimCLR, appendix B.9
+    if config.stem in SMALL_STEMS:
+        _refuse_unless_plain_resnet(model, config)
+        _use_stem(model, config.stem)
     return model
 
 
@@ -102,22 +113,33 @@ def _tiny(config: EncoderConfig) -> nn.Module:
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError("encoder.options", f"are not taken by {TINY} ({error})", config.options) from error
     assert isinstance(model, nn.Module)
-    kernel = 7 if config.stem == "imagenet" else 3
-    _use_stem(model, kernel, stride=1 if config.stem == "small" else 2, pool=config.stem == "imagenet")
+    _use_stem(model, config.stem)
     return model
 
 
-def _use_stem(model: nn.Module, kernel: int, *, stride: int, pool: bool) -> None:
+# Kernel, stride and padding of a ResNet's first convolution, and whether max pooling follows.
+_STEMS: Mapping[Stem | None, tuple[int, int, int, bool]] = {
+    None: (3, 2, 1, False),  # tiny-resnet's own
+    "imagenet": (7, 2, 3, True),
+    "small": (3, 1, 1, False),  # SimCLR, appendix B.9
+    "padded": (3, 1, 2, False),  # solo-learn, solo/methods/base.py
+    "pooled": (3, 1, 1, True),
+}
+
+
+def _use_stem(model: nn.Module, stem: Stem | None) -> None:
     """Gives a ResNet one first convolution, as timm initialises its own, with or without max pooling."""
+    kernel, stride, padding, pool = _STEMS[stem]
     width = model.get_parameter("bn1.weight").numel()
-    model.conv1 = nn.Conv2d(3, width, kernel, stride=stride, padding=kernel // 2, bias=False)
+    model.conv1 = nn.Conv2d(3, width, kernel, stride=stride, padding=padding, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     if not pool:
         model.maxpool = nn.Identity()
 
 
-def _refuse_unless_plain_resnet(model: nn.Module, arch: str) -> None:
+def _refuse_unless_plain_resnet(model: nn.Module, config: EncoderConfig) -> None:
     from timm.models.resnet import ResNet
 
     if not isinstance(model, ResNet) or not isinstance(model.conv1, nn.Conv2d):
-        raise UserError("encoder.stem", "can be small only for plain ResNets", arch, "use stem: imagenet")
+        rule = f"can be {config.stem} only for plain ResNets"
+        raise UserError("encoder.stem", rule, config.arch, "use stem: imagenet")

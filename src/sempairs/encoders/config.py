@@ -16,18 +16,24 @@ _RESERVED = frozenset(
 )
 
 
+Stem = Literal["imagenet", "small", "padded", "pooled"]
+SMALL_STEMS: tuple[Stem, ...] = ("small", "padded", "pooled")
+"""Those for images of about 32 to 64 pixels."""
+
+
 class EncoderConfig(Config):
     """An architecture and its arguments.
 
     `arch`: "tiny-resnet" or any name of timm's. `stem`: "small" puts a 3x3 convolution of stride 1 without
-    pooling in front of a ResNet, for images of about 32 to 64 pixels; "imagenet" is 7x7 of stride 2 with
+    pooling in front of a ResNet, for images of about 32 to 64 pixels; "padded" is the same with padding 2 (as
+    solo-learn has it for CIFAR), "pooled" the same with max pooling; "imagenet" is 7x7 of stride 2 with
     pooling; null is the architecture's own (tiny-resnet: 3x3 of stride 2 without pooling, five times faster
     than "small"). `options`: further arguments of the architecture, such as `img_size` for a vision
     transformer. `weights`: a safetensors file to start from; nothing is ever downloaded.
     """
 
     arch: str = "tiny-resnet"
-    stem: Literal["imagenet", "small"] | None = None
+    stem: Stem | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
     weights: str | None = None
 

@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sempairs.encoders.build import Encoder
+from sempairs.precision import Precision
 from sempairs.progress import track
+
+#: Images at once at most, and bytes that the largest maps of a forward pass may take together.
+MOST, BUDGET = 256, {"cpu": 32 << 20, "cuda": 4 << 30}
+# Maps of the largest size that are there at the same time: input, output, what is added, and a copy.
+_LIVE = 4
+
+
+def batch_that_fits(encoder: Encoder, size: int) -> int:
+    """Images of `size` pixels to embed at once so that memory stays small: `MOST` of small ones, fewer of
+    large ones. The same on every machine for the device the encoder is on."""
+    largest = 1
+
+    def look(_: nn.Module, __: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.numel())
+
+    hooks = [module.register_forward_hook(look) for module in encoder.modules()]
+    try:
+        first = next(encoder.parameters())
+        image = torch.zeros(1, 3, size, size, device=first.device, dtype=first.dtype)
+        embed(encoder, [image], channels_last=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    budget = BUDGET.get(first.device.type, BUDGET["cpu"])
+    return max(1, min(MOST, budget // (_LIVE * 4 * largest)))
 
 
 def embed(
     encoder: Encoder,
     batches: Iterable[Tensor],
     *,
-    precision: Literal["float32", "bf16"] = "float32",
+    precision: Precision = "float32",
     channels_last: bool = True,
     progress: bool = False,
     total: int | None = None,

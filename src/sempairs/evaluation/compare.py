@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sempairs import __version__
 from sempairs.catalog.pictures import Pictures
-from sempairs.catalog.sources import open_source
+from sempairs.catalog.sources import open_source, scan_and_tell
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.evaluation import pictures
@@ -118,7 +118,7 @@ def compare(
                 "format": FORMAT,
                 "sempairs": __version__,
                 "encoders": [
-                    {"name": n, "weights": t.spec.weight_hash, "kind": t.kind}
+                    {"name": n, "weights": t.spec.weight_hash, "kind": t.kind, "input": t.spec.input}
                     for n, t in zip(names, targets, strict=True)
                 ],
                 "config": config.model_dump(mode="json"),
@@ -145,7 +145,7 @@ def _compare(
     task = TASKS.get(name) if data is None else TASKS.get(name).at(data)
     protocol = PROTOCOLS.get(task.protocol)
     source = open_source(task.source)
-    scan = source.scan()
+    scan = scan_and_tell(source)
     scores: list[Score] = []
     outcomes: list[Outcome] = []
     features: list[Features] = []

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from sempairs.config import Config
+from sempairs.precision import Precision, auto_precision
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -25,8 +26,14 @@ class EvaluationConfig(Config):
     """Repeats of the stratified folds of small sets (stamps, digits)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Key of splits, folds and subsets. Not the run's seed: every run is scored on the same images."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Arithmetic of the encoder's forward pass; features are float32 in both."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Arithmetic of the encoder's forward pass; features are float32 in both. auto: bf16 where the device has
+    instructions for it; results, and their settings hash, have what it took."""
+    near_copies: Annotated[float, Field(ge=0, le=1)] | None = None
+    """At most this share of the scored images may be near-copies of what pretraining has seen; they are
+    listed in the result. More refuse the task; 1 goes on knowingly. null: .1 where pretraining and task name
+    one source, whose splits are its own (emoji-pairs has .06: clocks and arrows that are each other's mirror
+    images), .01 elsewhere. No part of the settings hash: the numbers stay the same."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Of protocols that train for epochs (linear-moco-1, linear-simclr-1, low-shot); null: as published."""
     steps: Annotated[int, Field(ge=1)] | None = None
@@ -67,6 +74,18 @@ class EvaluationConfig(Config):
         if len(set(value)) != len(value):
             raise ValueError("must not name a setting twice")
         return value
+
+    def settled(self, device: str) -> EvaluationConfig:
+        """With the precision that `auto` takes on a device."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": auto_precision(device)})
+
+    @property
+    def settled_precision(self) -> Precision:
+        """The precision of a settled config."""
+        assert self.precision != "auto"
+        return self.precision
 
     def low_shot_list(self, protocol: str) -> str | None:
         """The file that names a low-shot protocol's images, if there is one."""

@@ -1,54 +1,85 @@
 """Rule 3: a scored image was never in pretraining, nor was anything that must share its split.
 
-What pretraining can show is in the run's `exposure.parquet`. An image counts as seen if that table has its
-file hash or its pixel hash, or if its `split_group` was seen: names of groups are compared only within one
-source (another source's group "7" is not this one's), and an image of the task that was seen, whatever it was
-called in pretraining, brings its whole group with it.
+What pretraining can show is in the run's `exposure.parquet`, with all that its encoder or pairs inherited.
+An image counts as seen if that table has its file hash or its pixel hash, or if its `split_group` was seen:
+names of groups are compared only within one source (another source's group "7" is not this one's), and an
+image of the task that was seen, whatever it was called in pretraining, brings its whole group with it.
+
+Near-copies of what was seen (see `sempairs.catalog.near_copies`) are searched among all scored images, too.
+More than the share `near_copies` of the scored images refuse the task (a hundredth; a tenth where pretraining
+and task name one source, whose splits are its own); fewer are listed in the result. Whoever wants to go on
+knowingly raises that share (`--set near_copies=1`): the number and the first of them stand in each
+result, beside the share that was allowed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sempairs.catalog.exposure import fingerprints, read_record, sketches_of
 from sempairs.catalog.images import UnreadableImage, pixel_hash
+from sempairs.catalog.near_copies import NearCopies, near_copies, sketch
 from sempairs.catalog.sources import Source, open_source
+from sempairs.catalog.sources.base import unreadable
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 
 Int = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Sketches = NDArray[np.uint8]
 COLUMNS = ("file_hash", "pixel_hash", "split_group")
+LISTED = 20
+OWN_SOURCE, OTHER_SOURCE = 0.1, 0.01
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What pretraining could show. source: the spec it was read from; groups: names within that source."""
+    """What pretraining could show. source: the spec it was read from; groups: names within that source.
+
+    elsewhere: groups by source, of what was inherited. sketches: (M, 1152) of the images `names` (M).
+    unknown: what else the encoder was shown and no record tells.
+    """
 
     source: str
     file_hashes: frozenset[str]
     pixel_hashes: frozenset[str]
     groups: frozenset[str]
+    elsewhere: tuple[tuple[str, frozenset[str]], ...] = ()
+    unknown: tuple[str, ...] = ()
+    sketches: Sketches | None = field(default=None, compare=False, repr=False)
+    names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 def read_exposure(path: Path, source: str) -> Exposure:
-    """The record a run left; source: as its recipe names it. Raises: UserError if it is damaged."""
-    import pyarrow.parquet as pq
+    """The record a run left; source: as its recipe names it, for rows that name none. Raises: UserError if it
+    is damaged."""
+    table, unknown = read_record(path)
+    source = _spec(source)
+    files, pixels = (frozenset(table.column(n).drop_null().to_pylist()) for n in COLUMNS[:2])
+    groups: dict[str, set[str]] = {}
+    pairs = zip(table.column("source").to_pylist(), table.column("split_group").to_pylist(), strict=True)
+    for named, group in set(pairs):
+        if group is not None:
+            groups.setdefault(source if named is None else _spec(named), set()).add(group)
+    own = frozenset(groups.pop(source, ()))
+    others = tuple((name, frozenset(found)) for name, found in sorted(groups.items()))
+    sketches, rows = sketches_of(table.column("sketch"))
+    names = tuple(str(name) for name in table.column("image_id").take(pa.array(rows)).to_pylist())
+    return Exposure(source, files, pixels, own, others, unknown, sketches if len(rows) else None, names)
 
-    try:
-        table = pq.read_table(path, columns=list(COLUMNS), partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(str(path), f"is no readable record of exposure ({error})") from None
+
+def _spec(source: str) -> str:
     with suppress(UserError):  # the images may be gone from this machine; hashes are compared all the same
-        source = open_source(source).spec
-    values = (frozenset(table.column(name).drop_null().to_pylist()) for name in COLUMNS)
-    return Exposure(source, *values)
+        return open_source(source).spec
+    return source
 
 
 def fill_pixel_hashes(source: Source, catalog: Catalog, rows: Int) -> Catalog:
@@ -60,14 +91,26 @@ def fill_pixel_hashes(source: Source, catalog: Catalog, rows: Int) -> Catalog:
     if not missing:
         return catalog
 
+    broken: list[tuple[str, object]] = []
+
     def hashed(row: int) -> str | None:
         try:
             return pixel_hash(source.open_image(uris[row]))
         except UnreadableImage as error:
-            raise UserError(uris[row], f"cannot be read ({error})", remedy="repair or remove it") from None
+            broken.append((uris[row], error))
+            return None
 
     column[missing] = list(in_threads(hashed, missing, worker_count(None)))
+    if broken:
+        raise unreadable(sorted(broken, key=lambda one: one[0]), source.spec)
     return catalog.with_column("pixel_hash", column)
+
+
+def _image(source: Source, uri: str) -> Any:
+    try:
+        return source.open_image(uri)
+    except UnreadableImage as error:
+        raise UserError(uri, f"cannot be read ({error})", remedy="repair or remove it") from None
 
 
 def seen(exposure: Exposure, catalog: Catalog, source: str) -> Mask:
@@ -78,6 +121,8 @@ def seen(exposure: Exposure, catalog: Catalog, source: str) -> Mask:
     reached = {name for name in group[by_content] if name is not None}
     if source == exposure.source:
         reached |= exposure.groups
+    for name, groups in exposure.elsewhere:
+        reached |= groups if source == name else frozenset()
     return by_content | _isin(catalog, "split_group", reached)
 
 
@@ -94,6 +139,71 @@ def refuse_seen(task: str, catalog: Catalog, scored: Int, was_seen: Mask) -> Non
         f"{', '.join(names)}{more}",
         remedy="pretrain on the training split only, or evaluate on other images",
     )
+
+
+@dataclass(frozen=True, eq=False)
+class SeenNearly:
+    """Near-copies of what pretraining has seen: `found.left` are positions in `rows` of the catalogue, and
+    `found.right` images of the exposure."""
+
+    rows: Int
+    found: NearCopies
+    exposure: Exposure
+
+    def of(self, catalog: Catalog, scored: Int) -> dict[str, Any]:
+        """What a result says about the scored images: how many have near-copies, and the first of them."""
+        copied = self.rows[self.found.left]
+        mine = np.flatnonzero(np.isin(copied, scored))
+        _, first = np.unique(copied[mine], return_index=True)
+        chosen = mine[np.sort(first)]
+        ids = catalog.column("image_id")
+        listed = [
+            {
+                "image": str(ids[copied[at]]), "seen": self.exposure.names[self.found.right[at]],
+                "how": self.found.how(int(at)), "difference": round(float(self.found.difference[at]), 3),
+            }
+            for at in chosen[:LISTED]
+        ]  # fmt: skip
+        return {"images": len(chosen), "share": len(chosen) / max(1, len(scored)), "first": listed}
+
+
+def seen_nearly(exposure: Exposure, source: Source, catalog: Catalog, rows: Int) -> SeenNearly | None:
+    """Near-copies among the images at `rows`, each decoded once; None where the record has no sketches."""
+    if exposure.sketches is None:
+        return None
+    uris = catalog.column("uri")[rows]
+    drawn = [
+        np.frombuffer(small, dtype=np.uint8) if small is not None else sketch(_image(source, uri))
+        for uri, (_, small) in zip(uris, fingerprints(source, list(uris)), strict=True)
+    ]
+    found = near_copies(np.stack(drawn), exposure.sketches, shown=len(rows) > 2000)
+    return SeenNearly(rows, found, exposure)
+
+
+def allowed(asked: float | None, exposure: Exposure, source: str) -> float:
+    """The share of scored images that may be near-copies: what was asked for, or the default."""
+    if asked is not None:
+        return asked
+    return OWN_SOURCE if source == exposure.source else OTHER_SOURCE
+
+
+def refuse_nearly_seen(task: str, facts: dict[str, Any], limit: float) -> None:
+    """Raises: UserError if more than the share `limit` of the scored images are near-copies of seen ones;
+    facts: of `SeenNearly.of`."""
+    if facts["share"] <= limit:
+        return
+    first = "; ".join(f"{one['image']} ({one['how']}) of {one['seen']}" for one in facts["first"][:3])
+    more = _above(facts["share"])
+    raise UserError(
+        f"task {task}",
+        f"must score images that pretraining has not seen, but {facts['images']} of those scored "
+        f"({100 * facts['share']:.2g}%) are near-copies of seen ones: {first}",
+        remedy=f"evaluate on other images, or go on knowingly with --set near_copies={more}",
+    )
+
+
+def _above(share: float) -> float:
+    return min(1.0, float(np.ceil(100 * share)) / 100)
 
 
 def _isin(catalog: Catalog, column: str, wanted: AbstractSet[str]) -> Mask:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sempairs.catalog.pictures import Pictures
-from sempairs.metrics import nearest_neighbours
+from sempairs.metrics import nearest_neighbours, unit
 
 Int = NDArray[np.int64]
 _RIGHT, _WRONG, _PAPER = (29, 107, 60), (206, 202, 194), (255, 255, 255)
@@ -77,15 +77,15 @@ def embedding_map(
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    place = np.zeros((len(unit), 2))
+    rows = unit(features)
+    place = np.zeros((len(rows), 2))
     # scikit-learn divides by the spread that it starts from, and crashes where there is none.
-    flat = unit.std(axis=0).max() <= _FLAT
+    flat = rows.std(axis=0).max() <= _FLAT
     if not flat:
-        reduced = PCA(min(50, *unit.shape), random_state=_MAP_SEED).fit_transform(unit.astype(np.float64))
+        reduced = PCA(min(50, *rows.shape), random_state=_MAP_SEED).fit_transform(rows.astype(np.float64))
         place = np.pad(reduced, ((0, 0), (0, 2)))[:, :2]
-    if not flat and min(len(unit), 2 * reduced.shape[1]) >= 4:
-        perplexity = min(30.0, max(2.0, (len(unit) - 1) / 4))
+    if not flat and min(len(rows), 2 * reduced.shape[1]) >= 4:
+        perplexity = min(30.0, max(2.0, (len(rows) - 1) / 4))
         # Its many small steps gain nothing from threads, which on a busy machine wait for each other.
         with threadpool_limits(1):
             place = TSNE(perplexity=perplexity, init="pca", random_state=_MAP_SEED).fit_transform(reduced)

@@ -21,9 +21,9 @@ class Result:
     """A measured number and what it takes to read it.
 
     value: a fraction in [0, 1], but for the metrics that the protocol calls `plain`. n: distinct images
-    scored (queries, for retrieval). settings_hash: of the task's and the protocol's complete settings;
-    numbers are comparable when it and extra["data"] are equal. selection: how what was chosen was chosen,
-    e.g. "lambda on validation".
+    scored (queries, for retrieval). settings_hash: of the task's and the protocol's complete settings, and of
+    the encoder's input size, mean and std; numbers are comparable when it and extra["data"] are equal.
+    selection: how what was chosen was chosen, e.g. "lambda on validation".
     primary: whether this is the task's one primary number. extra: JSON values, see `suite`.
     """
 
@@ -62,7 +62,13 @@ class Result:
             )
         if set(data) != {f.name for f in fields(cls)}:
             raise UserError(where, "must have exactly the keys of a result", sorted(data))
-        return cls(**data)
+        try:
+            found = cls(**data)
+        except (TypeError, AssertionError) as error:
+            raise UserError(where, f"holds what no result can ({error})") from None
+        if not isinstance(found.extra, dict):
+            raise UserError(where, "must have an object as extra", found.extra)
+        return found
 
 
 def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> None:

@@ -256,7 +256,7 @@ def tune(
     ]
     train(
         model, groups, images.views(rows), labels, recipe,
-        seed=config.seed, precision=config.precision, what=what,
+        seed=config.seed, precision=config.settled_precision, what=what,
     )  # fmt: skip
     return model.eval()
 
@@ -283,4 +283,4 @@ def _by_name(images: Images, rows: Int, labels: Int) -> tuple[Int, Int]:
 
 def _cast(context: Context) -> torch.autocast:
     place = torch.device(context.device).type
-    return torch.autocast(place, dtype=torch.bfloat16, enabled=context.config.precision == "bf16")
+    return torch.autocast(place, dtype=torch.bfloat16, enabled=context.config.settled_precision == "bf16")

@@ -3,12 +3,15 @@
 Validation images choose λ and nothing else; the weights are those of the last epoch. `Result.extra` holds:
 encoder and data (hashes of the weights, and of the task's images and labels), classes, fit_images,
 validation_images, what the task left out (`notes`), unreadable (images the source could not read), leakage
-(which keys were compared with pretraining's record, or why none), fit_seen_in_pretraining (images fitted on
-that pretraining has seen: allowed, and said), device, commit, and what the protocol adds.
+(which keys were compared with pretraining's record, what it does not know, or why none was
+compared), near_copies_of_pretraining (scored images that are near-copies of seen ones),
+fit_seen_in_pretraining (images fitted on that pretraining has seen: allowed, and said), device, commit and
+code (of the package that scored: its commit and the hash of its files), and what the protocol adds.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from sempairs import __version__
-from sempairs.catalog.sources import Scan, Source, open_source
+from sempairs.catalog.sources import Scan, Source, open_source, scan_and_tell
 from sempairs.encoders import EncoderConfig
 from sempairs.errors import UserError
 from sempairs.evaluation import features as frozen
@@ -31,6 +34,7 @@ from sempairs.evaluation.scores import Score
 from sempairs.evaluation.target import Target, open_target, random_target
 from sempairs.evaluation.tasks import TASKS, Classification, MultiLabel, Problem, Task
 from sempairs.files import stable_hash
+from sempairs.precision import emulation_note
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
 
 DEFAULT_TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval", "digits")
@@ -46,6 +50,7 @@ def evaluate(
     data: str | None = None,
     cache: str | Path | None = None,
     seed: int = 0,
+    prefix: str | None = None,
     device: str = "auto",
 ) -> list[Result]:
     """Runs `tasks` on an encoder and appends a row a number to `out`, task by task.
@@ -58,7 +63,7 @@ def evaluate(
     """
     chosen = _open_protocols(protocols)
     asked = _open_tasks(tasks, data, chosen)
-    target = open_target(encoder, seed=seed)
+    target = open_target(encoder, seed=seed, prefix=prefix)
     return _evaluate(target, asked, chosen, out, config or EvaluationConfig(), cache, device)
 
 
@@ -118,14 +123,18 @@ def _evaluate(
     from sempairs.training.provenance import code_state
 
     place = chosen_device(device)
+    emulated = emulation_note(place) if config.precision == "bf16" else None
+    if emulated:
+        print(emulated, file=sys.stderr)
+    config = config.settled(place)
     if out is not None and Path(out).exists():
         read_results(out)  # never adds to a file that is something else
     results: list[Result] = []
-    code = code_state()["commit"]
+    code = code_state()
     ready: list[tuple[Source, Scan, list[Prepared]]] = []
     for spec in dict.fromkeys(task.source for task in tasks):
         source = open_source(spec)
-        scan = source.scan()
+        scan = scan_and_tell(source)
         own = [task for task in tasks if task.source == spec]
         ready.append((source, scan, prepare(target, source, scan, own, protocols, config)))
     if cache is not None:
@@ -141,7 +150,12 @@ def _evaluate(
             context.features(np.concatenate(rows))
         for one in prepared:
             for protocol in one.protocols:
-                facts = {"device": place, "commit": code, **one.facts}
+                facts = {
+                    "device": place,
+                    "commit": code.commit,
+                    "code": code.package_sha256,
+                    **one.facts,
+                }
                 found = [
                     _result(target, one, protocol, score, config, facts)
                     for score in protocol.score(context, one.problem)
@@ -181,6 +195,7 @@ def prepare(
             raise UserError(f"task {task.name}: {error}", "") from None
     needed = [np.union1d(problem.scored, problem.fitted) for problem in problems]
     exposure, seen = target.exposure, np.zeros(len(scan.catalog), dtype=bool)
+    nearly: leakage.SeenNearly | None = None
     checked: str | list[str] = f"not checked: {target.weights}, no pretraining is recorded"
     if exposure is not None:
         hashed = scan.catalog
@@ -189,22 +204,44 @@ def prepare(
         seen = leakage.seen(exposure, hashed, source.spec)
         known = (exposure.file_hashes, exposure.pixel_hashes, exposure.groups)
         checked = [name for name, values in zip(leakage.COLUMNS, known, strict=True) if values]
+        checked += [f"not known: {text}" for text in exposure.unknown]
+    for task, problem in zip(tasks, problems, strict=True):
+        leakage.refuse_seen(task.name, scan.catalog, problem.scored, seen)
+    if exposure is not None:
+        scored = np.unique(np.concatenate([problem.scored for problem in problems]))
+        nearly = leakage.seen_nearly(exposure, source, scan.catalog, scored)
+        assert isinstance(checked, list)
+        checked += ["near_copies"] if nearly is not None else []
     prepared = []
     for task, problem, rows in zip(tasks, problems, needed, strict=True):
-        leakage.refuse_seen(task.name, scan.catalog, problem.scored, seen)
-        facts = {
+        facts: dict[str, Any] = {
             "data": scan.catalog.select(rows).content_hash(),
             "unreadable": len(scan.problems),
             "notes": dict(problem.notes),
             "leakage": checked,
             "fit_seen_in_pretraining": int(seen[problem.fitted].sum()),
         }
+        if nearly is not None and exposure is not None:
+            copies = nearly.of(scan.catalog, problem.scored)
+            allowed = leakage.allowed(config.near_copies, exposure, source.spec)
+            leakage.refuse_nearly_seen(task.name, copies, allowed)
+            facts["near_copies_of_pretraining"] = {**copies, "allowed": allowed}
+            if copies["images"]:
+                print(_near_note(task.name, copies), file=sys.stderr)
         if isinstance(problem, Classification | MultiLabel):
             facts["classes"] = len(problem.classes)
             facts["fit_images"] = len(problem.folds[0].fit)
             facts["validation_images"] = len(problem.folds[0].validation)
         prepared.append(Prepared(task, problem, _suited(task, problem, protocols, config), rows, facts))
     return prepared
+
+
+def _near_note(task: str, copies: Mapping[str, Any]) -> str:
+    first = copies["first"][0]
+    return (
+        f"task {task}: {copies['images']} of the scored images are near-copies of what pretraining has seen, "
+        f"such as {first['image']} ({first['how']}) of {first['seen']}; the results list them"
+    )
 
 
 def _suited(
@@ -242,7 +279,8 @@ def _result(
     settings: dict[str, Any] = {
         "task": dict(one.task.rule),
         "protocol": {"name": protocol.name, "metric": score.metric, **protocol.settings(config)},
-        "features": {**frozen.SETTINGS, "precision": config.precision},
+        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
+        "input": target.spec.input,
     }
     if isinstance(one.problem, Classification | MultiLabel):
         settings["images"] = config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from sempairs import __version__
+from sempairs.catalog.exposure import EXPOSURE, record_beside
 from sempairs.encoders import (
     Encoder,
     EncoderConfig,
@@ -18,7 +21,7 @@ from sempairs.encoders import (
     pretrained,
     weight_hash,
 )
-from sempairs.encoders.checkpoints import SUFFIXES
+from sempairs.encoders.files import SPEC, WEIGHTS
 from sempairs.errors import UserError
 from sempairs.evaluation.leakage import Exposure, read_exposure
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
@@ -30,13 +33,15 @@ SMALL_SIZE, LARGE_SIZE = 32, 224
 
 @dataclass(frozen=True)
 class Target:
-    """An encoder to evaluate. name: for `Result.run`. exposure: None where no pretraining is recorded."""
+    """An encoder to evaluate. name: for `Result.run`. exposure: what it was
+    shown, from the file `record`; None where no pretraining is recorded."""
 
     name: str
     kind: Literal["run", "encoder", "random"]
     encoder: Encoder
     spec: EncoderSpec
     exposure: Exposure | None
+    record: Path | None = None
 
     @property
     def weights(self) -> str:
@@ -44,13 +49,23 @@ class Target:
         return {"run": "last epoch", "encoder": "as given", "random": "untrained"}[self.kind]
 
 
-def open_target(encoder: str | Path, *, seed: int = 0) -> Target:
+def open_target(encoder: str | Path, *, seed: int = 0, prefix: str | None = None) -> Target:
     """The target that `encoder` names: a run folder, an encoder's folder or its encoder.json, a checkpoint of
     another project, `efficientnet-lite0` (trained on ImageNet with labels), or `random:ARCH`
-    (`random:ARCH@SIZE`), whose weights `seed` decides.
+    (`random:ARCH@SIZE`), whose weights `seed` decides. prefix: of a checkpoint's keys, as `import_encoder`
+    has it; what importing took for granted is said on stderr, once.
 
-    Raises: UserError if it is not there, the run is not finished, or it lacks its record of exposure.
+    Raises: UserError if it is not there, the run is not finished, or it lacks its record of exposure; for a
+    prefix where there is no checkpoint.
     """
+    path = Path(encoder)
+    if path.is_file() and path.suffix != ".json" and not _is_of_sempairs(path):
+        imported, found = import_encoder(path, prefix=prefix)
+        for note in found.notes:
+            _say_once(f"{path}: {note}")
+        return Target(path.stem, "encoder", imported, imported.spec, None)
+    if prefix is not None:
+        raise UserError("--prefix", "must be left out but for a checkpoint of another project", prefix)
     if str(encoder).startswith(RANDOM):
         arch, _, size = str(encoder).removeprefix(RANDOM).partition("@")
         if size and not (size.isascii() and size.isdigit() and int(size) >= 1):
@@ -61,21 +76,29 @@ def open_target(encoder: str | Path, *, seed: int = 0) -> Target:
     if str(encoder) == pretrained.NAME:
         ceiling = pretrained.load_efficientnet_lite()
         return Target(pretrained.NAME, "encoder", ceiling, ceiling.spec, None)
-    path = Path(encoder)
     if not path.exists():
         rule = f"must be a run folder, an encoder.json, a checkpoint, {pretrained.NAME} or random:ARCH"
         raise UserError("encoder", rule, str(path))
-    if path.suffix in SUFFIXES and path.is_file():
-        imported, _ = import_encoder(path)
-        return Target(path.stem, "encoder", imported, imported.spec, None)
+    if path.is_file() and path.name == WEIGHTS:
+        path = path.with_name(SPEC)
     folder = (path.parent if path.suffix == ".json" else path).resolve()
-    exposure = None
     is_run = (folder / "recipe.yaml").exists()
-    if is_run:
-        exposure = _exposure_of_run(folder)
+    source = _source_of_run(folder) if is_run else ""
     loaded = load_encoder(path)
+    record = record_beside(folder, loaded.spec.exposure, field="run" if is_run else "encoder")
+    exposure = None if record is None else read_exposure(record, source)
     name = folder.name if path.suffix != ".json" or path.name == "encoder.json" else path.stem
-    return Target(name, "run" if is_run else "encoder", loaded, loaded.spec, exposure)
+    return Target(name, "run" if is_run else "encoder", loaded, loaded.spec, exposure, record)
+
+
+def _is_of_sempairs(path: Path) -> bool:
+    """Whether a file is the weights of an encoder that lies described beside it."""
+    return path.name == WEIGHTS and path.with_name(SPEC).is_file()
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def random_target(
@@ -92,20 +115,19 @@ def random_target(
     encoder.check_input(size)
     (m0, m1, m2), (s0, s1, s2) = mean, std
     spec = EncoderSpec(
-        config, encoder.width, size, (m0, m1, m2), (s0, s1, s2), weight_hash(encoder), __version__
+        config, encoder.width, size, (m0, m1, m2), (s0, s1, s2), weight_hash(encoder.model), __version__
     )
     return Target(name, "random", encoder.eval(), spec, None)
 
 
-def _exposure_of_run(folder: Path) -> Exposure:
+def _source_of_run(folder: Path) -> str:
+    """The source a run's recipe names. Raises: UserError if it is not finished, or lacks its record."""
     from sempairs.config import read_yaml
 
     if not (folder / "finished.json").exists():
         remedy = "finish it with `sempairs pretrain … --resume`"
         rule = "must be finished: the encoder of its last epoch is scored"
         raise UserError("run", rule, str(folder), remedy)
-    record = folder / "exposure.parquet"
-    if not record.exists():
+    if not (folder / EXPOSURE).exists():
         raise UserError("run", "lacks exposure.parquet, so leakage cannot be ruled out", str(folder))
-    source = read_yaml(folder / "recipe.yaml").get("data", {}).get("source", "")
-    return read_exposure(record, str(source))
+    return str(read_yaml(folder / "recipe.yaml").get("data", {}).get("source", ""))

@@ -52,6 +52,7 @@ def evaluate_transfer(
     config: EvaluationConfig | None = None,
     cache: str | Path | None = None,
     seed: int = 0,
+    prefix: str | None = None,
     device: str = "auto",
 ) -> Report:
     """Scores an encoder on the sets under `root`, one by one; a set that cannot be used stops no other.
@@ -67,7 +68,7 @@ def evaluate_transfer(
             FIELD, f"must hold a set of the transfer suite, and has none of {len(missing)}", str(root)
         )
     kinds = {kind for name in protocols for kind in PROTOCOLS.get(name).takes}
-    open_target(encoder, seed=seed)  # what would fail for every set fails here
+    open_target(encoder, seed=seed, prefix=prefix)  # what would fail for every set fails here
     if out is not None and Path(out).exists():
         read_results(out)
     results: list[Result] = []
@@ -87,7 +88,7 @@ def evaluate_transfer(
         try:
             scored = evaluate(
                 encoder, [f"{name}:{root}" for name in asked], out, protocols=protocols, config=config,
-                cache=cache, seed=seed, device=device,
+                cache=cache, seed=seed, prefix=prefix, device=device,
             )  # fmt: skip
         except UserError as error:
             failed[f"transfer-{one.name}"] = str(error)

@@ -12,6 +12,7 @@ biases and norms, which are not rescaled, move, and how much weight decay weighs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -20,17 +21,17 @@ from torch import Tensor, nn
 
 from sempairs.methods.base import (
     METHODS,
-    Method,
+    Levels,
     MethodConfig,
     ParamRule,
     Preset,
-    StepOutput,
     check_paired,
     in_float32,
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.health import participation_ratio
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 
@@ -40,6 +41,7 @@ class BarlowTwinsConfig(MethodConfig):
     name: Literal["barlow_twins"] = "barlow_twins"
     hidden: int = Field(512, ge=1)
     out: int = Field(512, ge=1)
+    layers: int = Field(3, ge=1)  # of the projector
     off_diagonal: float = Field(0.0051, ge=0)  # λ
     scale: float = Field(1.0, gt=0)
     # On the rate of parameters with one dimension: biases, and the scales and shifts of norms.
@@ -89,8 +91,8 @@ def _standardised(rows: Tensor) -> Tensor:
     return F.batch_norm(rows, None, None, training=True, eps=1e-5)
 
 
-@METHODS.register("barlow_twins")
-class BarlowTwins(Method):
+@METHODS.register
+class BarlowTwins(PairMethod):
     """Logs the two terms, unweighted, and `projection_rank`: the directions that the columns, of variance 1,
     vary in (see `health`); it falls when they say the same."""
 
@@ -100,18 +102,28 @@ class BarlowTwins(Method):
     def __init__(self, config: BarlowTwinsConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, layers=3, bias=False, norm_last=False)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=False
+        )
 
     def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
         return ParamRule(lr_scale=self.config.vector_lr_scale if parameter.ndim == 1 else 1.0)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        of_left = self.projector(embeddings)
-        terms = barlow_terms(of_left, self.projector(self.encoder(right)))
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        # Correlations of N unrelated rows have a variance of 1 / N.
+        width, other = self.config.out, self.config.off_diagonal * (self.config.out - 1)
+        return Levels(*(self.config.scale * width * of for of in (1 + (1 + other) / pairs, 1.0)))
+
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.projector, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
+        terms = barlow_terms(left, right)
         loss = self.config.scale * (terms.on_diagonal + self.config.off_diagonal * terms.off_diagonal)
         logs = {name: term.detach() for name, term in terms._asdict().items()}
-        every = layout_of(of_left).gather(of_left.detach().float())
+        every = layout_of(left).gather(left.detach().float())
         logs["projection_rank"] = participation_ratio(_standardised(every))
-        return StepOutput(loss, logs, embeddings.detach())
+        return Compared(loss, logs)

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from sempairs.config import Config
 from sempairs.errors import UserError
 from sempairs.keyed import text_key
-from sempairs.registry import Registry
+from sempairs.methods.objectives.base import ObjectiveConfig
+from sempairs.registry import Registry, Section
 from sempairs.views.records import PAIR, Slot, Views
 
 L = TypeVar("L", bound=Callable[..., Any])
@@ -40,6 +41,11 @@ class MethodConfig(Config):
     """Settings of a method. Each method's config narrows `name` to a literal, which tells them apart."""
 
     name: str
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most pairs, over all processes, that a step can have; None where there is no limit."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,17 @@ class StepOutput:
     loss: Tensor
     logs: Mapping[str, Tensor]
     embeddings: Tensor
+
+
+class Levels(NamedTuple):
+    """What a loss is held against.
+
+    chance: its value where nothing is told apart: all candidates equally likely, or views unrelated, with a
+    cosine or correlation of 0. collapse: where all rows are one and the same.
+    """
+
+    chance: float
+    collapse: float
 
 
 @dataclass(frozen=True)
@@ -89,11 +106,14 @@ class Method(nn.Module, ABC):
     #: normalisation takes its statistics, so it is part of the method.
     joint_forward: ClassVar[bool] = False
     #: The crops of each pair that `forward` gets, in this order.
-    slots: ClassVar[tuple[Slot, ...]] = PAIR
+    slots: tuple[Slot, ...] = PAIR
     #: Whether local crops, where the recipe asks for them, may follow those of `slots`.
-    takes_local: ClassVar[bool] = False
+    takes_local: bool = False
     #: Whether the constructor also takes `meanings`, the number of meanings of the pairs: for a classifier.
     takes_meanings: ClassVar[bool] = False
+
+    #: Whether `Views.domain` must be there.
+    needs_domains: bool = False
 
     encoder: nn.Module
 
@@ -117,10 +137,27 @@ class Method(nn.Module, ABC):
         given = [Slot(crop.member, crop.kind) for crop in views.crops]
         rest = given[len(self.slots) :]
         local = all(slot.kind == "local" for slot in rest) if self.takes_local else not rest
-        if tuple(given[: len(self.slots)]) != self.slots or not local:
+        wanted = [Slot(slot.member, slot.kind) for slot in self.slots]
+        if given[: len(wanted)] != wanted or not local:
             more = ", then local ones if any" if self.takes_local else ""
-            raise UserError("views", f"must be {_listed(self.slots)}{more} for {self.name}", _listed(given))
+            raise UserError("views", f"must be {_listed(wanted)}{more} for {self.name}", _listed(given))
         return tuple(crop.pixels for crop in views.crops)
+
+    def pursue(self, objective: ObjectiveConfig, width: int) -> None:
+        """Takes another objective than anchor and partner, once, after construction; draws what it needs.
+
+        Raises: UserError for an objective that the method cannot have.
+        """
+        if objective.name != "pair":
+            rule = f"must be pair for {self.name}, whose loss is not one of two views"
+            raise UserError("objective.name", rule, objective.name)
+
+    def levels(self, pairs: int) -> Levels | None:
+        """The loss of chance and of a collapse in batches of `pairs`, over all processes; null: not known.
+
+        Without what options leave out of a batch (`same_meaning_negatives`, `negatives`), which differs.
+        """
+        return None
 
     def before_step(self, progress: float) -> None:
         """Called before the forward pass; progress in [0, 1) is the share of the steps already taken."""
@@ -137,7 +174,9 @@ class Method(nn.Module, ABC):
         groups: dict[ParamRule, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(self.param_rule(name, parameter), []).append((name, parameter))
+                # Those of a second head go by the names they have in the first.
+                rule = self.param_rule(name.removeprefix("second."), parameter)
+                groups.setdefault(rule, []).append((name, parameter))
         return [ParamGroup(rule, tuple(parameters)) for rule, parameters in groups.items()]
 
     def exported_encoder(self) -> nn.Module:
@@ -145,17 +184,27 @@ class Method(nn.Module, ABC):
         return self.encoder
 
 
-METHODS: Registry[type[Method]] = Registry("method")
+METHODS: Registry[type[Method]] = Registry("method", "sempairs.methods")
+#: A recipe's section `method`: the config of the method that its `name` says.
+AnyMethodConfig = Annotated[MethodConfig, Section(METHODS)]
 
 
 def build_method(
-    config: MethodConfig, encoder: nn.Module, width: int, *, seed: int, meanings: int | None = None
+    config: MethodConfig,
+    encoder: nn.Module,
+    width: int,
+    *,
+    seed: int,
+    meanings: int | None = None,
+    objective: ObjectiveConfig | None = None,
 ) -> Method:
     """The method that `config` names around `encoder`, whose outputs have `width` columns.
 
-    meanings: how many meanings the pairs have, `Views.meaning` counting them from 0. The heads' initial
-    weights are a pure function of `seed`, the config and, where it is used, this number; global random state
-    is left as it was. Raises: UserError for an unknown method, and for `meanings` missing where needed.
+    meanings: how many meanings the pairs have, `Views.meaning` counting them from 0. objective: which crops
+    are compared; null for anchor and partner. The heads' initial weights are a pure function of `seed`, the
+    config and, where it is used, the number of meanings; those of a second head are drawn after them. Global
+    random state is left as it was. Raises: UserError for an unknown method, for `meanings` missing where
+    needed, and for an objective that the method cannot have.
     """
     method = METHODS.get(config.name)
     build: Callable[..., Method] = method
@@ -166,7 +215,10 @@ def build_method(
     # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(int(text_key(seed, "weights", ["method"])[0]) >> 1)
-        return build(config, encoder, width)
+        built = build(config, encoder, width)
+        if objective is not None:
+            built.pursue(objective, width)
+    return built
 
 
 def _listed(slots: Iterable[Slot]) -> str:

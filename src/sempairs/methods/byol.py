@@ -11,17 +11,19 @@ difference.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 
@@ -31,7 +33,9 @@ class BYOLConfig(MethodConfig):
     name: Literal["byol"] = "byol"
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
 
@@ -65,31 +69,58 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return layout_of(cosines).mean(2 - 2 * cosines)
 
 
-@METHODS.register("byol")
-class BYOL(Method):
+class Sides(NamedTuple):
+    """Of one crop, rows (B, D) of either network: features; then the prediction and the target."""
+
+    online: Tensor
+    target: Tensor
+
+
+@METHODS.register
+class BYOL(PairMethod):
     Config = BYOLConfig
     presets = PRESETS
 
     def __init__(self, config: BYOLConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, bias=True, norm_last=False)
-        self.predictor = mlp(config.out, config.predictor_hidden, config.out, bias=True, norm_last=False)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=True, norm_last=False
+        )
+        self.predictor = mlp(
+            config.out,
+            config.predictor_hidden,
+            config.out,
+            layers=config.predictor_layers,
+            bias=True,
+            norm_last=False,
+        )
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
 
     def after_step(self, progress: float) -> None:
+        super().after_step(progress)
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
         follow(self.target_encoder, self.encoder, momentum)
         follow(self.target_projector, self.projector, momentum)
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        from_left = self.predictor(self.projector(embeddings))
-        from_right = self.predictor(self.projector(self.encoder(right)))
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(chance=4.0, collapse=0.0)
+
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[Sides]:
+        online = self.through(self.encoder, crops)
         with torch.no_grad():
-            target_left = self.target_projector(self.target_encoder(left))
-            target_right = self.target_projector(self.target_encoder(right))
-        loss = byol_loss(from_left, target_right) + byol_loss(from_right, target_left)
-        return StepOutput(loss, {}, embeddings.detach())
+            return [
+                Sides(*both) for both in zip(online, self.through(self.target_encoder, crops), strict=True)
+            ]
+
+    def project(self, features: Sequence[Sides], views: Views) -> list[Sides]:
+        online = self.through(self.projector, [rows for rows, _ in features])
+        predictions = self.through(self.predictor, online)
+        with torch.no_grad():
+            targets = self.through(self.target_projector, [rows for _, rows in features])
+        return [Sides(*both) for both in zip(predictions, targets, strict=True)]
+
+    def compare(self, left: Sides, right: Sides, views: Views, local: Sequence[Sides] = ()) -> Compared:
+        loss = byol_loss(left.online, right.target) + byol_loss(right.online, left.target)
+        return Compared(loss, {})

@@ -16,13 +16,14 @@ may shorten its rows, which changes nothing. Unit length, map and loss are in fl
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
+from sempairs.methods.base import METHODS, Levels, Method, MethodConfig, Preset, StepOutput, in_float32
 from sempairs.methods.distributed import mean_of_all
 from sempairs.methods.health import projection_health
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
@@ -37,6 +38,7 @@ class DINOConfig(MethodConfig):
     hidden: int = Field(512, ge=1)
     bottleneck: int = Field(128, ge=1)
     out: int = Field(1024, ge=2)
+    layers: int = Field(3, ge=1)  # before the last, normalised one
     head_norm: bool = True
     student_temperature: float = Field(0.1, gt=0)
     teacher_temperature: float = Field(0.04, gt=0)
@@ -78,10 +80,11 @@ def teacher_codes(outputs: Tensor, centre: Tensor, *, temperature: float) -> Ten
 
 def _layers(config: DINOConfig, width: int) -> nn.Sequential:
     parts: list[nn.Module] = []
-    for before in (width, config.hidden):
+    *befores, last = [width, *[config.hidden] * (config.layers - 1)]
+    for before in befores:
         norm = [nn.BatchNorm1d(config.hidden)] if config.head_norm else []
         parts += [nn.Linear(before, config.hidden), *norm, nn.GELU()]
-    layers = nn.Sequential(*parts, nn.Linear(config.hidden, config.bottleneck))
+    layers = nn.Sequential(*parts, nn.Linear(last, config.bottleneck))
     for part in layers:
         if isinstance(part, nn.Linear):
             # As published but for its bounds at 100 standard deviations, which torch draws by version.
@@ -90,7 +93,7 @@ def _layers(config: DINOConfig, width: int) -> nn.Sequential:
     return layers
 
 
-@METHODS.register("dino")
+@METHODS.register
 class DINO(Method):
     """Logs the health of the teacher's codes P_t (`multicrop.code_health`), the rest of the loss above their
     entropy (0 in a collapse; figure 7), the health of its projections (`health`) and the centre's length."""
@@ -127,6 +130,9 @@ class DINO(Method):
 
     def exported_encoder(self) -> nn.Module:
         return self.teacher_encoder
+
+    def levels(self, pairs: int) -> Levels:
+        return Levels(*[math.log(self.config.out)] * 2)
 
     def forward(self, views: Views) -> StepOutput:
         crops = self.crops(views)

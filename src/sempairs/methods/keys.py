@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sempairs.methods.base import Method, MethodConfig
+from sempairs.methods.heads import plain_mlp
 from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
 from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_order, in_groups
@@ -23,6 +24,7 @@ class KeysConfig(MethodConfig):
     temperature: float = Field(0.2, gt=0)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     queue: int = Field(1024, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(0.999, ge=0, le=1)
@@ -41,16 +43,16 @@ class Keys(Method):
     def __init__(self, config: KeysConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        hidden = nn.Linear(width, config.hidden)
-        self.projector = nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Linear(config.hidden, config.out))
+        self.projector = plain_mlp(width, config.hidden, config.out, layers=config.layers, norm=False)
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)
         self.queue = Queue(config.queue, config.out)
-        self._new: list[tuple[Tensor, Tensor]] = []
+        self._new: list[tuple[Tensor, ...]] = []  # keys, meanings and, where wanted, domains
 
     def after_step(self, progress: float) -> None:
-        for keys, meaning in self._new:
-            self.queue.push(keys, meaning)
+        super().after_step(progress)
+        for new in self._new:
+            self.queue.push(*new)
         self._new = []
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
         follow(self.key_encoder, self.encoder, momentum)
@@ -58,16 +60,27 @@ class Keys(Method):
 
     def queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Projections (B, D) and embeddings (B, W)."""
-        embeddings = in_groups(self.encoder, images, self.config.norm_groups)
+        embeddings = self.query_features(images)
         return self.projector(embeddings), embeddings
 
     def keys(self, images: Tensor, pair_id: Tensor) -> Tensor:
         """Keys (B, D), without gradients."""
-        with torch.no_grad():
-            order = draw_order(pair_id, self.queue.pushed)
-            keys: Tensor = self.key_projector(
-                in_groups(self.key_encoder, images, self.config.norm_groups, order)
-            )
+        return self.project_keys(self.key_features(images, pair_id))
+
+    def query_features(self, images: Tensor) -> Tensor:
+        """What the encoder gives for queries, (B, W)."""
+        return in_groups(self.encoder, images, self.config.norm_groups)
+
+    @torch.no_grad()
+    def key_features(self, images: Tensor, pair_id: Tensor) -> Tensor:
+        """What the key encoder gives for keys, (B, W), without gradients."""
+        order = draw_order(pair_id, self.queue.pushed)
+        return in_groups(self.key_encoder, images, self.config.norm_groups, order)
+
+    @torch.no_grad()
+    def project_keys(self, features: Tensor) -> Tensor:
+        """Keys (B, D) of what `key_features` gave, without gradients."""
+        keys: Tensor = self.key_projector(features)
         return keys
 
     def excluded(self, same: Tensor) -> Tensor | None:

@@ -16,12 +16,13 @@ paper's. Option `same_meaning_negatives: mask` leaves keys of the query's meanin
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sempairs.methods.base import METHODS, Preset, StepOutput
+from sempairs.methods.base import METHODS, Levels, Preset, StepOutput
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.moco_v2 import moco_loss
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
@@ -70,13 +71,16 @@ def leoclr_loss(
     return torch.stack(losses).sum()
 
 
-@METHODS.register("leoclr")
+@METHODS.register
 class LeOCLR(Keys):
     """Logs how many queued keys share the query's meaning, and their share of the queue."""
 
     Config = LeOCLRConfig
     presets = PRESETS
     slots = (Slot("anchor"), Slot("partner"), Slot("anchor", "original"), Slot("partner", "original"))
+
+    def levels(self, pairs: int) -> Levels:
+        return Levels(*[2 * math.log(1 + self.config.queue)] * 2)
 
     def forward(self, views: Views) -> StepOutput:
         *crops, anchor, partner = self.crops(views)

@@ -35,7 +35,9 @@ def follow(target: nn.Module, source: nn.Module, momentum: float) -> None:
 
     Buffers stay the target's own: its batch normalisation keeps the statistics of what it saw itself.
     """
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1.0 - momentum)
+    following: list[torch.Tensor] = list(target.parameters())
+    if following:
+        torch._foreach_lerp_(following, list(source.parameters()), 1.0 - momentum)
 
 
 def cosine_momentum(start: float, end: float, progress: float) -> float:

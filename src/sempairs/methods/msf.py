@@ -21,8 +21,19 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.errors import UserError
+from sempairs.methods.base import (
+    METHODS,
+    Levels,
+    Method,
+    MethodConfig,
+    Preset,
+    StepOutput,
+    check_paired,
+    in_float32,
+)
 from sempairs.methods.distributed import layout_of
+from sempairs.methods.heads import plain_mlp
 from sempairs.methods.momentum import follow, frozen_copy
 from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_sides, on_sides
@@ -35,9 +46,11 @@ class MSFConfig(MethodConfig):
     name: Literal["msf"] = "msf"
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
-    queue: int = Field(2048, ge=2)  # at least a batch, or a target may miss itself
+    queue: int = Field(2048, ge=2)  # at least a batch, or a target would miss itself
     neighbours: int = Field(5, ge=1)
 
     @model_validator(mode="after")
@@ -45,6 +58,10 @@ class MSFConfig(MethodConfig):
         if self.neighbours > self.queue:
             raise ValueError(f"neighbours must be at most the queue, {self.queue}, got {self.neighbours}")
         return self
+
+    @property
+    def largest_batch(self) -> int:
+        return self.queue
 
 
 PRESETS = {
@@ -90,7 +107,7 @@ def mean_shift(
     return Shift(layout_of(losses).mean(losses), top.indices, found)
 
 
-@METHODS.register("msf")
+@METHODS.register
 class MSF(Method):
     """Logs `neighbour_purity`, the share of neighbours of the target's own meaning, the target itself one of
     them as in the paper's code, and `other_purity`, without the first neighbour (for k > 1)."""
@@ -101,8 +118,10 @@ class MSF(Method):
     def __init__(self, config: MSFConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = _head(width, config.hidden, config.out)
-        self.predictor = _head(config.out, config.predictor_hidden, config.out)
+        self.projector = plain_mlp(width, config.hidden, config.out, layers=config.layers, norm=True)
+        self.predictor = plain_mlp(
+            config.out, config.predictor_hidden, config.out, layers=config.predictor_layers, norm=True
+        )
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
         self.queue = Queue(config.queue, config.out)
@@ -115,6 +134,9 @@ class MSF(Method):
         follow(self.target_encoder, self.encoder, self.config.momentum)
         follow(self.target_projector, self.projector, self.config.momentum)
 
+    def levels(self, pairs: int) -> Levels:
+        return Levels(chance=2.0, collapse=0.0)
+
     def forward(self, views: Views) -> StepOutput:
         left, right = self.crops(views)
         query, other = on_sides(left, right, draw_sides(views.pair_id, self.queue.pushed))
@@ -122,6 +144,8 @@ class MSF(Method):
         prediction = self.predictor(self.projector(embeddings))
         with torch.no_grad():
             target = self.target_projector(self.target_encoder(other))
+        if len(target) > len(self.queue.vectors):
+            raise UserError("method.queue", f"must hold a batch, {len(target)}", len(self.queue.vectors))
         self._new, queue = (target, views.meaning), deepcopy(self.queue)
         queue.push(*self._new)  # as it will be after the step
         filled, neighbours = queue.full_places, self.config.neighbours
@@ -131,11 +155,6 @@ class MSF(Method):
         if neighbours > 1:
             logs["other_purity"] = _share(same[:, 1:], shift.found[:, 1:])
         return StepOutput(shift.loss, logs, embeddings.detach())
-
-
-def _head(width: int, hidden: int, out: int) -> nn.Sequential:
-    first, last = nn.Linear(width, hidden), nn.Linear(hidden, out)
-    return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), last)
 
 
 def _share(same: Tensor, found: Tensor) -> Tensor:

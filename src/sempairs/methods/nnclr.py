@@ -10,21 +10,26 @@ candidates instead. Each view goes through the network by itself.
 Departures: linear maps before a normalisation and the last have no biases. Neighbours may have any meaning,
 the pair's own or another; how many share it is logged. Option `same_meaning_negatives: mask` leaves other
 pairs of the anchor's meaning out of the sum.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
-from sempairs.methods.negatives import meaning_logs, own_columns, same_meaning_pairs
+from sempairs.methods.negatives import excluded_pairs, meaning_logs, own_columns, same_meaning_pairs
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Views
@@ -37,9 +42,12 @@ class NNCLRConfig(MethodConfig):
     temperature: float = Field(0.2, gt=0)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(3, ge=1)  # of the projector
     predictor_hidden: int = Field(512, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     queue: int = Field(1024, ge=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
 
 
 PUBLISHED = NNCLRConfig(hidden=2048, out=256, predictor_hidden=4096, queue=65536)
@@ -85,8 +93,22 @@ def nnclr_loss(
     return layout.mean(F.cross_entropy(logits, own_columns(layout, logits.device), reduction="none"))
 
 
-@METHODS.register("nnclr")
-class NNCLR(Method):
+class Near(NamedTuple):
+    """The nearest of the queue for each row: vectors (B, D) and their meanings (B,)."""
+
+    vectors: Tensor
+    meaning: Tensor
+
+
+class Seen(NamedTuple):
+    """Of one crop: predictions (B, D), and what is nearest to its projections."""
+
+    prediction: Tensor
+    near: Near
+
+
+@METHODS.register
+class NNCLR(PairMethod):
     """Logs `neighbour_purity` (share of neighbours of the pair's meaning) and same-meaning negatives."""
 
     Config = NNCLRConfig
@@ -95,33 +117,53 @@ class NNCLR(Method):
     def __init__(self, config: NNCLRConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, layers=3, bias=False, norm_last=True)
-        self.predictor = mlp(config.out, config.predictor_hidden, config.out, bias=False, norm_last=False)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=True
+        )
+        self.predictor = mlp(
+            config.out,
+            config.predictor_hidden,
+            config.out,
+            layers=config.predictor_layers,
+            bias=False,
+            norm_last=False,
+        )
         self.queue = Queue(config.queue, config.out)
         self._new: tuple[Tensor, Tensor] | None = None  # projections and meanings of the step under way
 
     def after_step(self, progress: float) -> None:
+        super().after_step(progress)
         if self._new is not None:
             self.queue.push(*self._new)
         self._new = None
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        z = self.projector(embeddings), self.projector(self.encoder(right))
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[math.log(pairs)] * 2)
+
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Seen]:
+        z = self.through(self.projector, [rows for (rows,) in features])
         places = [nearest(rows, self.queue.vectors) for rows in z]
-        near_left, near_right = (self.queue.vectors[place] for place in places)
-        same = same_meaning_pairs(views.meaning)
-        exclude = same if self.config.same_meaning_negatives == "mask" else None
-        loss = torch.stack(
-            [
-                nnclr_loss(near, self.predictor(rows), temperature=self.config.temperature, exclude=exclude)
-                for near, rows in ((near_left, z[1]), (near_right, z[0]))
-            ]
-        ).mean()
         swap = draw_sides(views.pair_id, self.queue.pushed)
         self._new = on_sides(z[0].detach(), z[1].detach(), swap)[0], views.meaning
+        # The last crop first, as the first neighbours are compared with the second crop's predictions.
+        predictions = [self.predictor(rows) for rows in reversed(z)][::-1]
+        near = [Near(self.queue.vectors[place], self.queue.meaning[place]) for place in places]
+        return [Seen(*both) for both in zip(predictions, near, strict=True)]
+
+    def compare(self, left: Seen, right: Seen, views: Views, local: Sequence[Seen] = ()) -> Compared:
+        same = same_meaning_pairs(views.meaning)
+        losses = []
+        for of, (one, other) in enumerate(((left, right), (right, left))):
+            exclude = excluded_pairs(self.config, same, views, of=of, to=1 - of)
+            temperature = self.config.temperature
+            losses.append(
+                nnclr_loss(one.near.vectors, other.prediction, temperature=temperature, exclude=exclude)
+            )
+        loss = torch.stack(losses).mean()
         known = views.meaning >= 0
-        pure = torch.stack([(self.queue.meaning[place] == views.meaning) & known for place in places])
+        pure = torch.stack([(near.meaning == views.meaning) & known for near in (left.near, right.near)])
         logs = {"neighbour_purity": pure.float().mean()} | meaning_logs(same, same.shape[1] - 1)
-        return StepOutput(loss, logs, embeddings.detach())
+        return Compared(loss, logs)

@@ -17,17 +17,27 @@ from sempairs.methods.distributed import layout_of
 
 
 class Queue(nn.Module):
-    """`vectors` (size, width) of length 1, `meaning` (size,) int64, `pushed` () int64: how many rows ever."""
+    """`vectors` (size, width) of length 1, `meaning` (size,) int64, `pushed` () int64: how many rows ever.
+
+    `domain` (size,) int64, -1 for none; None unless `keep_domains` was called.
+    """
 
     vectors: Tensor
     meaning: Tensor
     pushed: Tensor
 
+    domain: Tensor | None
+
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.register_buffer("vectors", F.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("meaning", torch.full((size,), -1, dtype=torch.int64))
+        self.register_buffer("domain", None)
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+
+    def keep_domains(self) -> None:
+        """Keeps the domain of every row from now on; none is known yet."""
+        self.domain = torch.full_like(self.meaning, -1)
 
     @property
     def filled(self) -> int:
@@ -40,9 +50,10 @@ class Queue(nn.Module):
         return torch.arange(len(self.vectors), device=self.pushed.device) < self.pushed
 
     @torch.no_grad()
-    def push(self, vectors: Tensor, meaning: Tensor) -> None:
-        """Adds this process's rows (B, width) of any length, with their meanings (B,), after those of the
-        processes before it, in place of the oldest; B may differ by process and from step to step.
+    def push(self, vectors: Tensor, meaning: Tensor, domain: Tensor | None = None) -> None:
+        """Adds this process's rows (B, width) of any length, with their meanings (B,) and, where it keeps
+        them, domains, after those of the processes before it, in place of the oldest; B may differ by process
+        and from step to step.
 
         A collective call with several processes. Of more rows than fit, the last stay.
         Raises: ValueError for other shapes.
@@ -63,4 +74,6 @@ class Queue(nn.Module):
         places = (self.pushed + torch.arange(count - kept, count, device=rows.device)) % size
         self.vectors.index_copy_(0, places, rows[count - kept :])
         self.meaning.index_copy_(0, places, meaning[count - kept :])
+        if self.domain is not None and domain is not None:
+            self.domain.index_copy_(0, places, layout.gather(domain)[count - kept :])
         self.pushed += count

@@ -8,21 +8,24 @@ do not agree weigh less in the gradient; λ weighs the negatives. As in chingyao
 Departures: the network is SimCLR's here (both views in one batch, no biases, a last normalisation), so that
 the two differ in the loss alone. Option `same_meaning_negatives: mask` leaves pairs of the anchor's meaning
 out of the sum.
+Option `negatives: same_domain` takes negatives of the anchor's own domain only (`pairs.domain_column`). They
+are harder, as the domain does not tell them apart.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, in_float32
 from sempairs.methods.heads import mlp
 from sempairs.methods.negatives import meaning_logs
-from sempairs.methods.simclr import same_meaning, view_logits
+from sempairs.methods.pairwise import Compared, PairMethod
+from sempairs.methods.simclr import excluded, same_meaning, view_logits
 from sempairs.views.records import Views
 
 
@@ -35,7 +38,9 @@ class RINCEConfig(MethodConfig):
     lam: float = Field(0.01, gt=0, le=1)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
+    negatives: Literal["all", "same_domain"] = "all"
 
 
 PRESETS = {
@@ -79,8 +84,8 @@ def rince_loss(
     return layout.mean(((q * whole).exp() - (q * positive).exp()) / q)
 
 
-@METHODS.register("rince")
-class RINCE(Method):
+@METHODS.register
+class RINCE(PairMethod):
     """Logs `same_meaning_negatives` (mean count a view) and `same_meaning_fraction` (of its negatives)."""
 
     Config = RINCEConfig
@@ -90,18 +95,29 @@ class RINCE(Method):
     def __init__(self, config: RINCEConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=True
+        )
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(torch.cat([left, right]))
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        q, whole = self.config.q, self.config.lam * (2 * pairs - 1)
+        chance = (whole**q - 1) / q
+        return Levels(chance, chance * math.exp(q / self.config.temperature))
+
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.projector, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
         same = same_meaning(views.meaning)
         loss = rince_loss(
-            *self.projector(embeddings).chunk(2),
+            left,
+            right,
             temperature=self.config.temperature,
             q=self.config.q,
             lam=self.config.lam,
-            exclude=same if self.config.same_meaning_negatives == "mask" else None,
+            exclude=excluded(self.config, same, views),
         )
-        logs = meaning_logs(same, same.shape[1] - 2)
-        return StepOutput(loss, logs, embeddings[: len(left)].detach())
+        return Compared(loss, meaning_logs(same, same.shape[1] - 2))

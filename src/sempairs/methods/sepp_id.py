@@ -18,13 +18,14 @@ as in MoCo v2.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sempairs.methods.base import METHODS, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, Preset, StepOutput, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.keys import Keys, KeysConfig
 from sempairs.methods.negatives import meaning_logs, same_meaning_queue
@@ -86,7 +87,7 @@ def sepp_id_loss(
     return torch.sum(augmented + other * distinct) * (len(layout.counts) / terms)
 
 
-@METHODS.register("sepp_id")
+@METHODS.register
 class SePPID(Keys):
     """Logs `semantic_fraction`, the share of pairs with a semantic positive (all, if views do not say which
     partners are other images), how many queued keys share the query's meaning, and their share."""
@@ -94,6 +95,9 @@ class SePPID(Keys):
     Config = SePPIDConfig
     presets = PRESETS
     slots = (Slot("anchor"), Slot("anchor"), Slot("partner"), Slot("partner"))
+
+    def levels(self, pairs: int) -> Levels:
+        return Levels(*[math.log(1 + self.config.queue)] * 2)
 
     def forward(self, views: Views) -> StepOutput:
         every = torch.ones_like(views.pair_id, dtype=torch.bool)

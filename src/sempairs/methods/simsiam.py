@@ -11,7 +11,8 @@ warm-up either; the paper has none.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +21,17 @@ from torch import Tensor, nn
 
 from sempairs.methods.base import (
     METHODS,
-    Method,
+    Levels,
     MethodConfig,
     ParamRule,
     Preset,
-    StepOutput,
     check_paired,
     in_float32,
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.health import projection_health
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 
@@ -40,7 +41,9 @@ class SimSiamConfig(MethodConfig):
     name: Literal["simsiam"] = "simsiam"
     hidden: int = Field(512, ge=1)
     out: int = Field(512, ge=1)
+    layers: int = Field(3, ge=1)  # of the projector
     predictor_hidden: int = Field(128, ge=1)
+    predictor_layers: int = Field(2, ge=1)
     # Section 4.2: it should adapt to the latest representations, so its rate is not lowered.
     constant_predictor_lr: bool = True
 
@@ -73,8 +76,15 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     return layout_of(cosines).mean(-cosines)
 
 
-@METHODS.register("simsiam")
-class SimSiam(Method):
+class Sides(NamedTuple):
+    """Of one crop, rows (B, D)."""
+
+    prediction: Tensor
+    projection: Tensor
+
+
+@METHODS.register
+class SimSiam(PairMethod):
     """Logs `projection_std` and `projection_rank` (see `health`), which fall when it collapses."""
 
     Config = SimSiamConfig
@@ -84,22 +94,40 @@ class SimSiam(Method):
         super().__init__(config, encoder, width)
         self.config = config
         self.projector = mlp(
-            width, config.hidden, config.out, layers=3, bias=False, norm_last=True, affine_last=False
+            width,
+            config.hidden,
+            config.out,
+            layers=config.layers,
+            bias=False,
+            norm_last=True,
+            affine_last=False,
         )
-        self.predictor = nn.Sequential(
-            nn.Linear(config.out, config.predictor_hidden, bias=False),
-            nn.BatchNorm1d(config.predictor_hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(config.predictor_hidden, config.out),
+        self.predictor = mlp(
+            config.out,
+            config.predictor_hidden,
+            config.out,
+            layers=config.predictor_layers,
+            bias=False,
+            norm_last=False,
+            bias_last=True,
         )
 
     def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
         return ParamRule(constant_lr=self.config.constant_predictor_lr and name.startswith("predictor."))
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        of_left, of_right = self.projector(embeddings), self.projector(self.encoder(right))
-        directions = (self.predictor(of_left), of_right), (self.predictor(of_right), of_left)
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(chance=0.0, collapse=-1.0)
+
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Sides]:
+        projections = self.through(self.projector, [rows for (rows,) in features])
+        return [
+            Sides(*both) for both in zip(self.through(self.predictor, projections), projections, strict=True)
+        ]
+
+    def compare(self, left: Sides, right: Sides, views: Views, local: Sequence[Sides] = ()) -> Compared:
+        directions = (left.prediction, right.projection), (right.prediction, left.projection)
         loss = torch.stack([negative_cosine(*pair) for pair in directions]).mean()
-        return StepOutput(loss, projection_health(of_left), embeddings.detach())
+        return Compared(loss, projection_health(left.projection))

@@ -14,6 +14,7 @@ the paper's head has no norm.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
+from sempairs.methods.base import METHODS, Levels, Method, MethodConfig, Preset, StepOutput, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
 from sempairs.methods.simclr import same_meaning, view_logits
@@ -36,6 +37,7 @@ class SupConConfig(MethodConfig):
     base_temperature: float = Field(0.2, gt=0)
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
 
 
 PRESETS = {
@@ -80,7 +82,7 @@ def positives(meaning: Tensor) -> Tensor:
     return same_meaning(meaning).scatter(1, partner[:, None], True)
 
 
-@METHODS.register("supcon")
+@METHODS.register
 class SupCon(Method):
     """Logs `positives`, the mean count a view, its partner among them."""
 
@@ -91,7 +93,13 @@ class SupCon(Method):
     def __init__(self, config: SupConConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.projector = mlp(width, config.hidden, config.out, bias=False, norm_last=True)
+        self.projector = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=False, norm_last=True
+        )
+
+    def levels(self, pairs: int) -> Levels:
+        factor = self.config.temperature / self.config.base_temperature
+        return Levels(*[factor * math.log(2 * pairs - 1)] * 2)
 
     def forward(self, views: Views) -> StepOutput:
         left, right = self.crops(views)

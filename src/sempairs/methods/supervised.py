@@ -11,6 +11,7 @@ other methods, through their augmentation; the paper's baseline sees one view of
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, in_float32
+from sempairs.methods.base import METHODS, Levels, Method, MethodConfig, Preset, StepOutput, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.views.records import Views
 
@@ -62,7 +63,7 @@ def cross_entropy(logits: Tensor, meaning: Tensor, *, label_smoothing: float = 0
     return layout_of(losses).mean(losses)
 
 
-@METHODS.register("supervised")
+@METHODS.register
 class Supervised(Method):
     """Logs `accuracy`: the share of the batch's views that are classified right."""
 
@@ -75,6 +76,9 @@ class Supervised(Method):
         super().__init__(config, encoder, width)
         self.config = config
         self.classifier = nn.Linear(width, meanings)
+
+    def levels(self, pairs: int) -> Levels:
+        return Levels(*[math.log(self.classifier.out_features)] * 2)
 
     def forward(self, views: Views) -> StepOutput:
         left, right = self.crops(views)

@@ -15,18 +15,23 @@ absent, so weight decay may shorten them till the next step. Scores and loss are
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset
 from sempairs.methods.distributed import layout_of, over_processes
+from sempairs.methods.heads import plain_mlp
 from sempairs.methods.health import projection_health
 from sempairs.methods.multicrop import GLOBAL, CodeHead, by_resolution, code_health, code_loss, sinkhorn
 from sempairs.methods.negatives import same_meaning_queue
+from sempairs.methods.objectives.base import ObjectiveConfig
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.methods.queue import Queue
 from sempairs.views.records import Views
 
@@ -37,6 +42,7 @@ class SwAVConfig(MethodConfig):
     name: Literal["swav"] = "swav"
     hidden: int = Field(512, ge=1)
     out: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1)  # of the projector
     prototypes: int = Field(256, ge=2)
     temperature: float = Field(0.1, gt=0)
     # .05 in the paper. With few steps it left every code near uniform; its README advises less then.
@@ -66,8 +72,16 @@ PRESETS = {
 }
 
 
-@METHODS.register("swav")
-class SwAV(Method):
+class Coded(NamedTuple):
+    """Of one crop: projections (B, P), scores (B, K) and, of a global crop, its codes (B, K)."""
+
+    projections: Tensor
+    scores: Tensor
+    codes: Tensor | None
+
+
+@METHODS.register
+class SwAV(PairMethod):
     """Logs the health of codes (`multicrop.code_health`; Sinkhorn keeps their usage near K) and projections
     (`health`), the prototypes that are some row's nearest, and, with a queue, its same-meaning share."""
 
@@ -79,21 +93,29 @@ class SwAV(Method):
     def __init__(self, config: SwAVConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        hidden, out = nn.Linear(width, config.hidden), nn.Linear(config.hidden, config.out)
-        layers = nn.Sequential(hidden, nn.BatchNorm1d(config.hidden), nn.ReLU(inplace=True), out)
+        layers = plain_mlp(width, config.hidden, config.out, layers=config.layers, norm=True)
         self.head = CodeHead(layers, config.out, config.prototypes, unit_rows=False)
         queues = GLOBAL if config.queue else 0
         self.queue = nn.ModuleList(Queue(config.queue, config.out) for _ in range(queues))
         self._new: tuple[Tensor, Tensor] | None = None  # projections and meanings of the step under way
         self.before_step(0.0)
 
+    def pursue(self, objective: ObjectiveConfig, width: int) -> None:
+        super().pursue(objective, width)
+        for head in (self, self.second):
+            if isinstance(head, SwAV) and self.config.queue:
+                more = range(GLOBAL, head.compared)
+                head.queue.extend(Queue(self.config.queue, self.config.out) for _ in more)
+
     @torch.no_grad()
     def before_step(self, progress: float) -> None:
+        super().before_step(progress)
         prototypes = self.head.directions.weight
         prototypes.copy_(F.normalize(prototypes, dim=1))
         self.head.frozen = progress < self.config.freeze_prototypes
 
     def after_step(self, progress: float) -> None:
+        super().after_step(progress)
         if self._new is not None and progress >= self.config.queue_start:
             for queue, rows in zip(self._queues, self._new[0], strict=False):
                 queue.push(rows, self._new[1])
@@ -104,7 +126,7 @@ class SwAV(Method):
         return [queue for queue in self.queue if isinstance(queue, Queue)]
 
     def codes(self, scores: Tensor) -> Tensor:
-        """(2, B, K): q of the scores (2, B, K) of global crops, a collective call with several processes."""
+        """(T, B, K): q of the scores (T, B, K) of global crops, a collective call with several processes."""
         rows = scores.detach()
         if self._queues and self._queues[0].filled == self.config.queue:
             # The queues are the same on each process; each takes its share of their rows.
@@ -115,17 +137,30 @@ class SwAV(Method):
         codes = sinkhorn(rows, epsilon=self.config.epsilon, iterations=self.config.iterations)
         return codes[:, : scores.shape[1]]
 
-    def forward(self, views: Views) -> StepOutput:
-        embeddings = by_resolution(self.encoder, self.crops(views))
-        projections, scores = self.head(embeddings)
-        codes = self.codes(scores[:GLOBAL])
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        return Levels(*[math.log(self.config.prototypes)] * 2)
+
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in by_resolution(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Coded]:
+        projections, scores = self.head(torch.stack([rows for (rows,) in features]))
+        codes: list[Tensor | None] = [*self.codes(scores[: self.compared])]
+        codes += [None] * (len(features) - self.compared)
+        self._new = projections[: self.compared].detach(), views.meaning
+        return [Coded(*of) for of in zip(projections, scores, codes, strict=True)]
+
+    def compare(self, left: Coded, right: Coded, views: Views, local: Sequence[Coded] = ()) -> Compared:
+        both = [left, right]
+        codes = torch.stack([of.codes for of in both if of.codes is not None])
+        scores = torch.stack([of.scores for of in (*both, *local)])
+        projections = torch.stack([of.projections.detach() for of in both])
         loss = code_loss(codes, scores / self.config.temperature)
-        self._new = projections[:GLOBAL].detach(), views.meaning
         nearest = F.one_hot(scores[:GLOBAL].detach().argmax(dim=-1), self.config.prototypes)
         near_any = over_processes(nearest.flatten(0, 1).amax(dim=0).float(), largest=True)
         logs = {"prototypes_nearest": near_any.sum()}
-        logs |= code_health(codes) | projection_health(projections[:GLOBAL].detach().flatten(0, 1))
+        logs |= code_health(codes) | projection_health(projections.flatten(0, 1))
         if self._queues:
             same = same_meaning_queue(views.meaning, self._queues[0].meaning)
             logs["same_meaning_fraction"] = same.float().mean()
-        return StepOutput(loss, logs, embeddings[0].detach())
+        return Compared(loss, logs)

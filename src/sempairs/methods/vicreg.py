@@ -11,15 +11,18 @@ Departures: none from the code.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sempairs.methods.base import METHODS, Method, MethodConfig, Preset, StepOutput, check_paired, in_float32
+from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
+from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
 EPSILON = 1e-4
@@ -31,6 +34,7 @@ class VICRegConfig(MethodConfig):
     name: Literal["vicreg"] = "vicreg"
     hidden: int = Field(512, ge=1)
     out: int = Field(512, ge=1)
+    layers: int = Field(3, ge=1)  # of the projector
     invariance: float = Field(25.0, ge=0)
     variance: float = Field(25.0, ge=0)
     covariance: float = Field(1.0, ge=0)
@@ -89,8 +93,8 @@ def _covariance(rows: Tensor) -> Tensor:
     return covariance.fill_diagonal_(0).square().sum() / width
 
 
-@METHODS.register("vicreg")
-class VICReg(Method):
+@METHODS.register
+class VICReg(PairMethod):
     """Logs the three terms, unweighted."""
 
     Config = VICRegConfig
@@ -99,16 +103,27 @@ class VICReg(Method):
     def __init__(self, config: VICRegConfig, encoder: nn.Module, width: int) -> None:
         super().__init__(config, encoder, width)
         self.config = config
-        self.expander = mlp(width, config.hidden, config.out, layers=3, bias=True, norm_last=False)
+        self.expander = mlp(
+            width, config.hidden, config.out, layers=config.layers, bias=True, norm_last=False
+        )
 
-    def forward(self, views: Views) -> StepOutput:
-        left, right = self.crops(views)
-        embeddings = self.encoder(left)
-        terms = vicreg_terms(self.expander(embeddings), self.expander(self.encoder(right)))
+    def term_levels(self, pairs: int, crops: int) -> Levels:
+        # Unrelated rows of variance 1, whose covariances have a variance of 1 / (N − 1); and rows of none.
+        spread = 2 * self.config.covariance * (self.config.out - 1) / (pairs - 1)
+        collapsed = self.config.variance * (1 - math.sqrt(EPSILON))
+        return Levels(2 * self.config.invariance + spread, collapsed)
+
+    def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
+        return [(rows,) for rows in self.through(self.encoder, crops)]
+
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Tensor]:
+        return self.through(self.expander, [rows for (rows,) in features])
+
+    def compare(self, left: Tensor, right: Tensor, views: Views, local: Sequence[Tensor] = ()) -> Compared:
+        terms = vicreg_terms(left, right)
         loss = (
             self.config.invariance * terms.invariance
             + self.config.variance * terms.variance
             + self.config.covariance * terms.covariance
         )
-        logs = {name: term.detach() for name, term in terms._asdict().items()}
-        return StepOutput(loss, logs, embeddings.detach())
+        return Compared(loss, {name: term.detach() for name, term in terms._asdict().items()})

@@ -1,5 +1,6 @@
 """Metrics: pure functions on arrays, numpy in, numbers out. Scores are fractions in [0, 1]."""
 
+from sempairs.metrics._arrays import unit
 from sempairs.metrics.classification import accuracy, mean_per_class_accuracy
 from sempairs.metrics.detection import (
     Detections,
@@ -44,6 +45,7 @@ __all__ = [
     "rankme",
     "retrieval_scores",
     "uniformity",
+    "unit",
     "unit_bootstrap",
     "voc_average_precision",
     "voc_average_precisions",

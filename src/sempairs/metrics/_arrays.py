@@ -35,14 +35,26 @@ def labels(values: ArrayLike, name: str, count: int) -> NDArray[Any]:
 
 
 def unit(array: NDArray[Any]) -> NDArray[Any]:
-    """Rows divided by their length; a zero row stays zero, and so has cosine 0 with everything."""
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    result: NDArray[Any] = array / np.maximum(lengths, np.finfo(array.dtype).tiny)
+    """Rows divided by their length; a zero row stays zero, and so has cosine 0 with everything.
+
+    Rows of any finite length: each is first brought near 1 by a power of two, which rounds nothing, as
+    squares of large numbers are infinite and of small ones zero. Memory: the result and little more.
+    """
+    result: NDArray[Any] = np.empty_like(array)
+    step = max(1, CHUNK_BYTES // max(1, array.itemsize * array.shape[1]))
+    for start in range(0, len(array), step):
+        rows = array[start : start + step]
+        largest = np.maximum(rows.max(axis=1, initial=0), -rows.min(axis=1, initial=0))
+        power = np.frexp(largest)[1][:, None]
+        # In two steps, as the power itself can lie outside of the numbers' range.
+        near = np.ldexp(np.ldexp(rows, -(power // 2)), power // 2 - power)
+        lengths = np.linalg.norm(near, axis=1, keepdims=True)
+        result[start : start + step] = near / np.where(lengths > 0, lengths, 1)
     return result
 
 
 def similarities(left: NDArray[Any], right: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Cosines of unit rows, (start, chunk (m, len(right))), with bounded memory.
+    """Cosines of unit rows, (start, chunk (m, len(right))), with bounded memory beside a copy of `right`.
 
     numpy's own product, threaded by its BLAS; left and right share one dtype.
     """

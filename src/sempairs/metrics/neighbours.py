@@ -21,6 +21,9 @@ class KnnSetting(NamedTuple):
     temperature: float | None
 
 
+#: Vectors of which unit ones are made at once take about this much memory.
+BLOCK_BYTES = 256 * 2**20
+
 #: The two settings in use: DINO and solo-learn; lightly and InstDisc.
 KNN_SETTINGS: Mapping[str, KnnSetting] = {
     "knn20": KnnSetting(20, 0.07),
@@ -33,7 +36,8 @@ def nearest_neighbours(
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The k rows of `train` (N, D) nearest to each row of `test` (M, D): indices and cosines, (M, k) each.
 
-    Nearest first; of equal cosines the lower index first, also at the border. Exact, with bounded memory.
+    Nearest first; of equal cosines the lower index first, also at the border. Exact, for vectors of any
+    finite length, with bounded memory: many rows are taken a block at a time, their unit vectors too.
     Raises: ValueError for shapes that do not match, values that are not finite, or k outside [1, N].
     """
     base, queries = _arrays.features(train, "train"), _arrays.features(test, "test")
@@ -42,14 +46,43 @@ def nearest_neighbours(
     if not 1 <= k <= len(base):
         raise ValueError(f"k must be in [1, {len(base)}], the number of training rows, got {k}")
     dtype = np.result_type(base, queries)
-    base, queries = _arrays.unit(base.astype(dtype)), _arrays.unit(queries.astype(dtype))
+    # Twice a block's size: its unit vectors, and what BLAS makes of them.
+    high = max(1, BLOCK_BYTES // (dtype.itemsize * base.shape[1]))
+    found = []
+    for at in range(0, len(queries), high):
+        some = _arrays.unit(queries[at : at + high].astype(dtype, copy=False))
+        best: tuple[NDArray[np.int64], NDArray[Any]] | None = None
+        for first in range(0, len(base), high):
+            part = _arrays.unit(base[first : first + high].astype(dtype, copy=False))
+            near = _nearest(part, some, min(k, len(part)))
+            best = _merged(best, (near[0] + first, near[1]), k)
+        assert best is not None
+        found.append(best)
+    return np.concatenate([i for i, _ in found]), np.concatenate([c for _, c in found])
+
+
+def _nearest(base: NDArray[Any], queries: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The same of unit vectors of one type."""
     indices = np.empty((len(queries), k), dtype=np.int64)
-    cosines = np.empty((len(queries), k), dtype=dtype)
+    cosines = np.empty((len(queries), k), dtype=base.dtype)
     for start, block in _arrays.similarities(queries, base):
         rows = slice(start, start + len(block))
         indices[rows] = _largest(block, k)
         cosines[rows] = np.take_along_axis(block, indices[rows], axis=1)
     return indices, cosines
+
+
+def _merged(
+    before: tuple[NDArray[np.int64], NDArray[Any]] | None,
+    after: tuple[NDArray[np.int64], NDArray[Any]],
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The k nearest of two lists, each with its nearest first; the second's indices are all higher."""
+    if before is None:
+        return after
+    indices, cosines = (np.concatenate(both, axis=1) for both in zip(before, after, strict=True))
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def knn_predict(
@@ -71,15 +104,20 @@ def knn_predict(
     names, classes = np.unique(
         _arrays.labels(train_labels, "train_labels", len(np.asarray(train))), return_inverse=True
     )
-    if temperature is None:
-        weights = np.ones(cosines.shape)
-    else:  # relative to the nearest: the same votes, and no overflow at any temperature
-        weights = np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature)
-    votes = np.zeros((len(indices), len(names)))
-    # Column by column, so each class adds up its neighbours from near to far: equal neighbours, equal sums.
-    for column in range(k):
-        votes[np.arange(len(votes)), classes[indices[:, column]]] += weights[:, column]
-    predicted: NDArray[Any] = names[votes.argmax(axis=1)]
+    winner = np.empty(len(indices), dtype=np.int64)
+    step = max(1, _arrays.CHUNK_BYTES // (8 * (len(names) + 2 * k)))
+    for start in range(0, len(indices), step):
+        near, cosine = indices[start : start + step], cosines[start : start + step]
+        if temperature is None:
+            weights = np.ones(cosine.shape)
+        else:  # relative to the nearest: the same votes, and no overflow at any temperature
+            weights = np.exp((cosine - cosine[:, :1]).astype(np.float64) / temperature)
+        votes = np.zeros((len(near), len(names)))
+        # Column by column: each class adds up its neighbours from near to far, equal ones to equal sums.
+        for column in range(k):
+            votes[np.arange(len(votes)), classes[near[:, column]]] += weights[:, column]
+        winner[start : start + step] = votes.argmax(axis=1)
+    predicted: NDArray[Any] = names[winner]
     return predicted
 
 

@@ -1,19 +1,29 @@
-"""What a set of pairs is asked to be."""
+"""What a set of pairs is asked to be, and what a relation is.
+
+A relation is one file in `relations/`: a config, derived from `PairsConfig`, that is registered. It has
+settings of its own, beside those that every relation shares, and says how its pairs are found: either by a
+rule on columns (`rule`), which is enough for most, or in a way of its own (`select`). A recipe's section
+`pairs` is the config of the relation that its key `relation` names.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from sempairs.catalog.exposure import Inherited
 from sempairs.config import Config
+from sempairs.registry import Registry, Section
 
-Relation = Literal[
-    "augmented", "same_category", "sibling", "cross_domain", "random_same_category", "neighbour", "listed"
-]
+if TYPE_CHECKING:
+    from sempairs.pairs.index import ImageIndex
+    from sempairs.pairs.rules import Rule
+    from sempairs.pairs.select import Selection
+
 Arm = Literal["semantic", "augmented", "image_matched"]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
 class PairsConfig(Config):
@@ -21,51 +31,40 @@ class PairsConfig(Config):
 
     fixed: N pairs, no image in two of them. redrawn: a pool of images, each an anchor once an epoch, whose
     partner is drawn anew each epoch.
+
+    `PairsConfig(relation="sibling", depth=2)` is the config of that relation, `relations.sibling.Sibling`.
     """
 
-    relation: Relation
+    #: What the two images of a pair are to each other, for cards: "two images of one leaf category".
+    description: ClassVar[str]
+    #: Whether columns of the catalogue decide which images may be paired, so that `rule` is all there is.
+    by_columns: ClassVar[bool] = True
+    #: Whether fixed pairs share no image.
+    disjoint: ClassVar[bool] = True
+    #: Whether a pair is one image twice.
+    one_image: ClassVar[bool] = False
+
+    relation: str
     mode: Literal["fixed", "redrawn"] = "fixed"
     # augmented: every partner is the anchor itself. image_matched: so too, but the anchors are taken from all
     # the images the semantic arm shows.
     arm: Arm = "semantic"
-    # sibling: levels up from the leaf category to the ancestor that both images share.
-    depth: Annotated[int, Field(ge=1)] = 1
     # Probability that a pair is the semantic one rather than the anchor with itself.
     mixed: Probability | None = None
     # Share of the anchors, exact, whose partner is of another category, the same all through training.
     corrupted: Probability | None = None
-    # At most so many pairs an epoch. A redrawn pool may hold a few less: all its images need a partner in it.
+    # At most so many pairs an epoch. A redrawn pool may hold a few less: all its images need a partner in it;
+    # it keeps every class while count is at least two images a class.
     count: Annotated[int, Field(ge=1)] | None = None
     # At most so many pairs an epoch of one class: the finest category that both images of a pair share.
     per_class: Annotated[int, Field(ge=1)] | None = None
-    # listed: CSV or Parquet with columns anchor and partner (and score), or a folder `pairs build` wrote.
-    file: str | None = None
-    # cross_domain: the column in which the two images differ.
-    domain_column: str = "domain"
-    # cross_domain: what they share. Left out: the concept, or the category where no image has a concept.
-    meaning: Literal["concept", "category"] | None = None
-    # neighbour: the table `sempairs embed` wrote, and which of its neighbours make a pair.
-    embeddings: str | None = None
-    # Each image's nearest ones; near-duplicates and copies take no place among them.
-    top_k: Annotated[int, Field(ge=1, le=1000)] = 5
-    min_similarity: Cosine = 0.5
-    # Images more alike than this are near-duplicates and never a pair.
-    max_similarity: Cosine = 0.98
-    # Each image is among the nearest of the other, not of one only.
-    mutual: bool = True
-    # At most so many partners an image, the most similar first. Fixed pairs have one anyway.
-    max_partners: Annotated[int, Field(ge=1)] | None = None
-    # An image that mining leaves without a partner: no anchor, or an anchor paired with itself, so that the
-    # mined pairs join the augmented ones of all images.
-    alone: Literal["leave_out", "pair_with_itself"] = "leave_out"
-    # A use of labels: true keeps neighbours of one leaf category, false those of two, null looks at none.
-    same_category: bool | None = None
-    # auto: exact below 50,000 images, IVF above.
-    index: Literal["auto", "exact", "ivf", "hnsw"] = "auto"
-    # The share of the true neighbours that IVF and HNSW have to find.
-    recall: Annotated[float, Field(gt=0, lt=1)] = 0.95
     # The seed of the set of pairs, which runs share. Partners drawn anew use the run's own seed.
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    def __new__(cls, **settings: Any) -> PairsConfig:
+        # Asked for by the base's name, a config is that of its relation.
+        chosen = RELATIONS.get(str(settings.get("relation"))) if cls is PairsConfig else cls
+        return super().__new__(chosen)
 
     @field_validator("arm")
     @classmethod
@@ -83,39 +82,53 @@ class PairsConfig(Config):
             raise ValueError("must be left out where mixed is given")
         return corrupted
 
-    @field_validator("file")
-    @classmethod
-    def _file_of_a_list(cls, file: str | None, info: ValidationInfo) -> str | None:
-        if (file is not None) != (info.data.get("relation") == "listed"):
-            raise ValueError("must be given for the relation listed, and for no other")
-        return file
+    @property
+    def label(self) -> str:
+        """The relation as pairs carry it, `sibling(2)` for instance."""
+        return self.relation
 
-    @field_validator("embeddings")
-    @classmethod
-    def _embeddings_of_neighbours(cls, embeddings: str | None, info: ValidationInfo) -> str | None:
-        if (embeddings is not None) != (info.data.get("relation") == "neighbour"):
-            raise ValueError("must be given for the relation neighbour, and for no other")
-        return embeddings
+    @property
+    def domain(self) -> str:
+        """The column whose values are counted as the domains of a pair's images."""
+        return "domain"
 
-    @field_validator("alone")
-    @classmethod
-    def _alone_among_all(cls, alone: str, info: ValidationInfo) -> str:
-        if alone == "pair_with_itself":
-            if info.data.get("relation") != "neighbour":
-                raise ValueError("must be leave_out for a relation other than neighbour")
-            if info.data.get("count") is not None or info.data.get("per_class") is not None:
-                raise ValueError("must be leave_out where count or per_class limits the pairs")
-        return alone
+    def shared(self, index: ImageIndex) -> str | None:
+        """The column whose value both images of a pair share, where it is worth saying."""
+        return None
 
-    @field_validator("max_similarity")
-    @classmethod
-    def _a_range_of_similarity(cls, most: float, info: ValidationInfo) -> float:
-        if most <= info.data.get("min_similarity", -2):
-            raise ValueError("must be above min_similarity")
-        return most
+    def identity(self) -> Mapping[str, Any]:
+        """Settings that decide a redrawn pool beside its images, for the hash of its manifest."""
+        return {}
+
+    def inherited(self) -> Inherited:
+        """What an encoder that found the pairs was shown, which whoever trains on them inherits.
+
+        Raises: UserError if a record of it must be there and is not, or is another one.
+        """
+        return Inherited()
+
+    def rule(self, index: ImageIndex) -> Rule:
+        """Who may be whose partner. Raises: UserError if a column it needs is empty or absent."""
+        raise NotImplementedError
+
+    def select(self, index: ImageIndex) -> Selection:
+        """The semantic set; `arm` is not read.
+
+        Raises: UserError if there is no pair, or a column, list or class that is needed is not there.
+        """
+        from sempairs.pairs.select import by_rule
+
+        return by_rule(index, self)
+
+
+#: One relation a file; the key `relation` of a recipe's section `pairs` names one.
+RELATIONS: Registry[type[PairsConfig]] = Registry("relation", "sempairs.pairs.relations", key="relation")
+
+#: A recipe's section `pairs`: the config of the relation it names.
+AnyPairsConfig = Annotated[PairsConfig, Section(RELATIONS)]
 
 
 class PairsSection(Config):
     """The pairs section of a recipe on its own, so that errors name its fields as `pairs.…`."""
 
-    pairs: PairsConfig
+    pairs: AnyPairsConfig

@@ -13,12 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sempairs.pairs.index import ImageIndex, Int, small_int
-from sempairs.pairs.relations import rule_of
 from sempairs.pairs.select import AUGMENTED, Selection
 from sempairs.pairs.table import PairSet, redrawn_header
 
-# Relations whose meaning and block do not depend on which other images there are.
-_BY_COLUMN = ("same_category", "sibling", "cross_domain", "random_same_category", "augmented")
 _PIECE = 1 << 14
 # Letters that stand for themselves in JSON and come after the quotation mark that ends a text.
 _ODD = r"[^#-\[\]-~]"
@@ -29,9 +26,9 @@ def manifest_hash(selection: Selection, arm: str) -> str:
     config, index = selection.config, selection.index
     ids = Ids(index)
     if arm == "semantic" and config.mode == "redrawn":
-        if selection.edges is not None or config.relation not in _BY_COLUMN:
+        if selection.edges is not None or not config.by_columns:
             return PairSet.of(selection, arm).manifest_hash
-        rule = rule_of(index, config)
+        rule = config.rule(index)
         header: Mapping[str, Any] = redrawn_header(config)
         names = Names(selection.relations)
         anchor, partner = selection.anchor, selection.partner

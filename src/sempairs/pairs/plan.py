@@ -15,6 +15,7 @@ import numpy as np
 
 from sempairs import keyed
 from sempairs.catalog.table import Catalog
+from sempairs.errors import UserError
 from sempairs.files import stable_hash
 from sempairs.pairs import fingerprint
 from sempairs.pairs.config import PairsConfig
@@ -70,6 +71,48 @@ class PairPlan:
         elif chosen.draws is not None:
             partner = self._drawn(e)
         return EpochPairs(self.rows[anchor], self.rows[partner], occurrence)
+
+    def further(self, e: int, count: int) -> Int:
+        """(N, count) catalogue rows: partners 1 to `count` of each anchor in epoch e, beside that of `epoch`.
+
+        Partners of one anchor are different images as long as it has so many; then they come again, each as
+        often as can be. A pair that is not drawn (of two views of one image, or a false one) shows the same
+        partner each time. Raises: UserError for fixed pairs, where an anchor has one partner.
+        """
+        if self.config.mode != "redrawn":
+            raise UserError("pairs.mode", "must be redrawn for several partners an anchor", self.config.mode)
+        chosen, occurrence = self.selection, np.arange(self.n)
+        if self.config.arm != "semantic" or chosen.draws is None:
+            return np.repeat(self.epoch(e).partner[:, None], count, axis=1)
+        pieces = range(0, self.n, _PIECE)
+        return np.concatenate([self._several(e, occurrence[i : i + _PIECE], count) for i in pieces])
+
+    def _several(self, e: int, occurrence: Int, count: int) -> Int:
+        """`further` of the anchors at `occurrence` (B,), of a redrawn pool."""
+        chosen, draws, seed = self.selection, self.selection.draws, self.draw_seed
+        assert draws is not None
+        anchor, given = chosen.anchor[occurrence], chosen.partner[occurrence]
+        free = np.flatnonzero(given < 0)
+        keys, high = occurrence[free], draws.count[anchor[free]]
+        out = np.repeat(given[:, None], count, axis=1)
+        numbers = np.empty((len(free), 0), dtype=np.int64)  # drawn so far, of all that each anchor has
+        for j in range(count + 1):
+            turn = j % high  # how many were drawn since all had been
+            k = keyed.integers(
+                seed, STREAM, epoch=e, occurrence=keys, slot=PARTNER, operation=j, high=high - turn
+            )
+            # Number k of those that are left in this turn: one up for each that is not, the least first.
+            gone = np.where(np.arange(j) >= (j - turn)[:, None], numbers, high[:, None])
+            for column in np.sort(gone, axis=1).T:
+                k = k + (column <= k)
+            numbers = np.concatenate([numbers, k[:, None]], axis=1)
+            if j:
+                partner = draws.pick(anchor[free], k)
+                if chosen.config.mixed is not None:
+                    coin = keyed.uniform(seed, STREAM, epoch=e, occurrence=keys, slot=MIX, operation=j)[:, 0]
+                    partner = np.where(coin < chosen.config.mixed, partner, anchor[free])
+                out[free, j - 1] = partner
+        return np.asarray(self.rows[out], dtype=np.int64)
 
     def _drawn(self, e: int) -> Int:
         """Partners of a redrawn pool: uniform over the valid images, not first over domains or leaves."""

@@ -20,7 +20,7 @@ def purity(pairs: PairSet) -> dict[str, dict[str, float]]:
     with itself or made false on purpose.
     """
     config = pairs.config
-    if config.arm != "semantic" or config.relation not in ("neighbour", "listed"):
+    if config.arm != "semantic" or config.by_columns:
         return {}
     anchor, partner = pairs.anchor, pairs.partner
     made = np.array([name not in (AUGMENTED, CORRUPTED) for name in pairs.relation], dtype=bool)

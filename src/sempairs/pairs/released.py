@@ -13,7 +13,7 @@ from sempairs.catalog.table import Catalog
 from sempairs.config import validate
 from sempairs.errors import UserError, unknown
 from sempairs.files import sha256_file
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs.config import PairsSection
 
 if TYPE_CHECKING:
     from sempairs.pairs.table import PairSet
@@ -42,7 +42,7 @@ def open_released(root: str | Path, arm: str = "semantic", *, catalog: Catalog |
         file, expected = source.root / str(sets[arm]["file"]), str(sets[arm]["manifest_hash"])
         checksum = str(sets[arm]["sha256"])
         facts = int(sets[arm]["pairs_per_epoch"]), str(about["catalog_hash"]), int(about["catalog_images"])
-        config = validate(PairsConfig, {**about["config"], "arm": arm}, where=where)
+        config = validate(PairsSection, {"pairs": {**about["config"], "arm": arm}}, where=where).pairs
         mining = about.get("mining")
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):

@@ -11,7 +11,6 @@ import numpy as np
 from sempairs import keyed
 from sempairs.pairs.index import Int
 from sempairs.pairs.plan import PairPlan
-from sempairs.pairs.saved import pool_of
 from sempairs.pairs.table import PairSet
 
 STREAM = "audit-sample"
@@ -26,7 +25,7 @@ def partner_items(pairs: PairSet) -> Int:
     free = partner < 0
     if not free.any():
         return partner
-    selection = pool_of(pairs, pairs.index)
+    selection = pairs.selection(pairs.index)
     everything = np.arange(len(pairs.index))
     plan = PairPlan(
         pairs.catalog, pairs.config, 0, selection.meaning.codes, everything, selection, everything

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from sempairs import keyed
 from sempairs.errors import UserError
-from sempairs.pairs import listing, modifiers
+from sempairs.pairs import modifiers
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.draw import Draws, GroupDraws, ListDraws
 from sempairs.pairs.index import ImageIndex, Int, Labels, components, runs
 from sempairs.pairs.matching import LIMIT, STREAM, disjoint_pairs
-from sempairs.pairs.relations import Rule, class_labels, groups, labelled, relation_name, rule_of
+from sempairs.pairs.rules import Rule, class_labels, groups
 
 AUGMENTED, CORRUPTED = "augmented", "corrupted"
 
@@ -63,16 +62,12 @@ def select(index: ImageIndex, config: PairsConfig) -> Selection:
     """
     if not len(index):
         raise UserError("pairs", "needs images, and the catalogue has none")
-    if config.relation == "listed":
-        return _listed(index, config)
-    if config.relation == "neighbour":
-        from sempairs.pairs.mining import select_mined
+    return config.select(index)
 
-        return select_mined(index, config)
-    rule = rule_of(index, config)
-    if config.relation == "augmented":
-        anchor = _limited(np.arange(len(index)), class_labels(index, rule), config)
-        return compose(index, config, rule, anchor, anchor)
+
+def by_rule(index: ImageIndex, config: PairsConfig) -> Selection:
+    """The set that the rule of a relation gives: a pool, or as many image-disjoint pairs as there can be."""
+    rule = config.rule(index)
     group, block = groups(index, rule)
     if config.mode == "redrawn":
         return _pool(index, config, rule, group, block)
@@ -94,17 +89,17 @@ def compose(
     edge_score: NDArray[np.float64] | None = None,
     mining: Mapping[str, Any] | None = None,
 ) -> Selection:
-    """The selection of given pairs, sorted by anchor and partner, once the modifiers have been at them."""
+    """The selection of given pairs, sorted by anchor and partner, after the modifiers are applied."""
     if score is None:
         score = np.broadcast_to(np.nan, len(anchor))
-    codes, names = relation or (np.broadcast_to(np.int64(0), len(anchor)), (relation_name(config),))
+    codes, names = relation or (np.broadcast_to(np.int64(0), len(anchor)), (config.label,))
     names = (*names, AUGMENTED, CORRUPTED)
     true_partner = partner
     if edges is not None:
         # Images listed with themselves, for want of another, always draw themselves.
         alone = edges[0][edges[0] == edges[1]]
         codes = np.where(np.isin(anchor, alone), len(names) - 2, codes)
-    meaning = everyone(index, rule.meaning, edges or (anchor, partner))
+    meaning = meaning_of_all(index, rule.meaning, edges or (anchor, partner))
     if config.mixed is not None and draws is None:
         stays = modifiers.kept(len(anchor), share=config.mixed, seed=config.seed)
         partner = true_partner = np.where(stays, partner, anchor)
@@ -128,7 +123,7 @@ def _disjoint(
     anchor, partner = disjoint_pairs(group, block, index.picture, key, seed=config.seed)
     if not len(anchor):
         raise _no_pair(index, config, rule)
-    chosen = _limited(anchor, class_labels(index, rule), config, images_each=images_each)
+    chosen = limited(anchor, class_labels(index, rule), config, images_each=images_each)
     return anchor[chosen], partner[chosen]
 
 
@@ -140,7 +135,7 @@ def _pool(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block:
             pool = np.concatenate(_disjoint(index, config, rule, group, block, images_each=2))
         else:
             paired = GroupDraws(group, block, index.picture).count > 0
-            pool = _whole_meanings(index, config, rule, np.where(paired, group, -1))
+            pool = _whole_meanings(index, config, rule, np.where(paired, group, -1), block)
         group = np.where(np.isin(np.arange(len(index)), pool), group, -1)
     draws = GroupDraws(group, block, index.picture)
     anchor = np.flatnonzero(draws.count > 0)
@@ -149,33 +144,38 @@ def _pool(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block:
     return compose(index, config, rule, anchor, np.broadcast_to(np.int64(-1), len(anchor)), draws=draws)
 
 
-def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int) -> Int:
-    """Images within the limits, one meaning after another: each has as many partners as in the full pool."""
+def _whole_meanings(index: ImageIndex, config: PairsConfig, rule: Rule, group: Int, block: Int) -> Int:
+    """Images within the limits: a pair of each class, then one meaning after another, so that most have as
+    many partners as in the full pool. Every image with a group has a partner in it."""
     images = np.flatnonzero(group >= 0)
     key = keyed.text_keys(config.seed, STREAM, index.id_pieces(images))
     _, place = np.unique(group[images], return_inverse=True)
     first = np.full(place.max(initial=-1) + 1, np.iinfo(np.uint64).max)
     np.minimum.at(first, place, key)
-    images = images[np.lexsort((key, place, first[place]))]
-    return images[within(images, class_labels(index, rule), config, images_each=1)]
+    order = np.lexsort((key, place, first[place]))
+    images, place = images[order], place[order]
+    # Behind the first image of a meaning comes one it can be paired with: any part of a meaning has pairs.
+    start = runs(place)[0]
+    lead = images[start]
+    fits = (block[images] != block[lead]) & (index.picture[images] != index.picture[lead])
+    rank = np.arange(len(images)) - start
+    partner = np.full(len(images), len(images))
+    np.minimum.at(partner, start[fits], rank[fits])
+    images = images[np.lexsort((rank, rank != partner[start], rank > 0, start))]
+    classes = class_labels(index, rule)
+    ahead = _of_each_class(classes.codes[images[start]], rank < 2, 2)
+    images = images[np.argsort(~ahead, kind="stable")]
+    return images[within(images, classes, config, images_each=1)]
 
 
-def _listed(index: ImageIndex, config: PairsConfig) -> Selection:
-    assert config.file is not None
-    if Path(config.file).is_dir():
-        from sempairs.pairs.saved import select_saved
-
-        return select_saved(index, config)
-    pairs = listing.read_list(config.file, index)
-    order = np.lexsort((pairs.partner, pairs.anchor))
-    return of_list(
-        index,
-        config,
-        labelled(index, config),
-        pairs.anchor[order],
-        pairs.partner[order],
-        score=pairs.score[order],
-    )
+def _of_each_class(codes: Int, fit: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Marks the first `count` of each class among those that fit, in their order; (N,) each."""
+    places = np.flatnonzero(fit)
+    order = np.argsort(codes[places], kind="stable")
+    rank = np.arange(len(places)) - runs(codes[places][order])[0]
+    marked = np.zeros(len(codes), dtype=bool)
+    marked[places[order][rank < count]] = True
+    return marked
 
 
 def of_list(
@@ -191,7 +191,7 @@ def of_list(
 ) -> Selection:
     """The selection of a list of pairs, sorted: as it stands, or, redrawn, as who may be whose partner."""
     if config.mode == "fixed":
-        chosen = _limited(anchor, class_labels(index, rule), config)
+        chosen = limited(anchor, class_labels(index, rule), config)
         if relation is not None:
             relation = (relation[0][chosen], relation[1])
         return compose(
@@ -211,7 +211,7 @@ def of_list(
     )  # fmt: skip
 
 
-def _limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: int = 1) -> Int:
+def limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: int = 1) -> Int:
     """Positions of the pairs that `count` and `per_class` leave, ascending; chosen by key, so that a lower
     limit leaves a part of what a higher one does. images_each: anchors an epoch that a pair stands for."""
     positions = np.arange(len(anchor))
@@ -219,13 +219,17 @@ def _limited(anchor: Int, classes: Labels, config: PairsConfig, *, images_each: 
         return positions
     draw = keyed.uniform(config.seed, STREAM, occurrence=positions, slot=LIMIT)[:, 0]
     order = np.argsort(draw, kind="stable")
+    if config.mode == "redrawn":  # a pair of each class first: no class is lost while there is room for it
+        codes = classes.codes[anchor[order]]
+        ahead = _of_each_class(codes, np.ones(len(order), dtype=bool), 1)
+        order = order[np.argsort(~ahead, kind="stable")]
     return np.sort(order[within(anchor[order], classes, config, images_each=images_each)])
 
 
 def within(items: Int, classes: Labels, config: PairsConfig, *, images_each: int) -> Int:
     """Positions of the first of the anchors `items` that fit `per_class` and then `count`, in their order."""
     for field, limit in (("count", config.count), ("per_class", config.per_class)):
-        if limit == 1 and config.mode == "redrawn" and config.relation != "augmented":
+        if limit == 1 and config.mode == "redrawn" and not config.one_image:
             raise UserError(f"pairs.{field}", "must be at least 2 for redrawn pairs", limit)
     chosen = np.arange(len(items))
     if config.per_class is not None:
@@ -239,7 +243,7 @@ def within(items: Int, classes: Labels, config: PairsConfig, *, images_each: int
     return chosen if config.count is None else chosen[: config.count // images_each]
 
 
-def everyone(index: ImageIndex, meaning: Labels, links: tuple[Int, Int]) -> Labels:
+def meaning_of_all(index: ImageIndex, meaning: Labels, links: tuple[Int, Int]) -> Labels:
     """A meaning for every item: where none is known, images that are linked or of one picture share one.
 
     links: items (E,) each, -1 for no link.
@@ -259,4 +263,4 @@ def everyone(index: ImageIndex, meaning: Labels, links: tuple[Int, Int]) -> Labe
 def _no_pair(index: ImageIndex, config: PairsConfig, rule: Rule) -> UserError:
     remedy = "give more images a class, or another relation"
     line = f"finds no pair in {len(index)} images: {rule.empty} within one split"
-    return UserError(f"pairs.relation {relation_name(config)}", line, remedy=remedy)
+    return UserError(f"pairs.relation {config.label}", line, remedy=remedy)

@@ -13,8 +13,6 @@ from sempairs.errors import UserError
 from sempairs.pairs.index import Int, Labels
 from sempairs.pairs.plan import PairPlan
 from sempairs.pairs.purity import mining_rows, purity
-from sempairs.pairs.relations import relation_name, shared_column
-from sempairs.pairs.saved import pool_of
 from sempairs.pairs.select import Selection
 from sempairs.pairs.table import PairSet
 
@@ -64,9 +62,9 @@ def pair_stats(pairs: PairSet, *, batch_size: int = 256) -> PairStats:
     if batch_size < 2:
         raise UserError("--batch-size", "must be at least 2", batch_size)
     config = pairs.config
-    redrawn = config.mode == "redrawn" and config.arm == "semantic" and config.relation != "augmented"
+    redrawn = config.mode == "redrawn" and config.arm == "semantic" and not config.one_image
     if redrawn:
-        selection = pool_of(pairs, pairs.index)
+        selection = pairs.selection(pairs.index)
         plan = PairPlan(
             pairs.catalog, config, 0, selection.meaning.codes, selection.anchor, selection, _items(pairs)
         )
@@ -83,7 +81,7 @@ def pair_stats(pairs: PairSet, *, batch_size: int = 256) -> PairStats:
     classes = Counter(name or "" for name in category.texts())
     values, counts = np.unique(degree, return_counts=True)
     return PairStats(
-        relation=relation_name(config),
+        relation=config.label,
         mode=config.mode,
         arm=config.arm,
         pairs_per_epoch=pairs.pairs_per_epoch,
@@ -96,12 +94,12 @@ def pair_stats(pairs: PairSet, *, batch_size: int = 256) -> PairStats:
         | {"evenness": _evenness(list(classes.values()))},
         multiplicity={int(v): int(c) for v, c in zip(values, counts, strict=True)},
         partners=_spread(degree),
-        domain_column=config.domain_column,
+        domain_column=config.domain,
         domain_pairs=_domain_pairs(pairs, anchor, partner),
         batch_size=batch_size,
         same_meaning=_same_meaning(meaning, batch_size),
         negatives=2 * (batch_size - 1),
-        shared=shared_column(pairs.index, config) if config.relation == "cross_domain" else None,
+        shared=config.shared(pairs.index),
         purity=purity(pairs),
         mining=pairs.mining,
         manifest_hash=pairs.manifest_hash,
@@ -193,7 +191,7 @@ def _same_meaning(meaning: Labels, batch_size: int) -> float:
 
 
 def _domain_pairs(pairs: PairSet, anchor: Int, partner: Int) -> dict[str, int]:
-    column = pairs.config.domain_column
+    column = pairs.config.domain
     if column not in pairs.catalog.table.column_names:
         return {}
     domain = pairs.index.labels(column)

@@ -19,17 +19,19 @@ import numpy as np
 import pyarrow as pa
 
 from sempairs import __version__
+from sempairs.catalog.exposure import EXPOSURE, copy_record
 from sempairs.catalog.sources.release import ABOUT as RELEASE
 from sempairs.catalog.table import Catalog
 from sempairs.config import validate
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, read_json, sha256_file, write_json
-from sempairs.pairs.config import PairsConfig
+from sempairs.pairs import listing
+from sempairs.pairs.config import PairsConfig, PairsSection
 from sempairs.pairs.index import ImageIndex, Int, Labels
 from sempairs.pairs.manifest import pair_hash, pair_rows, rows_hash
-from sempairs.pairs.relations import class_labels, rule_of
 from sempairs.pairs.released import open_released
-from sempairs.pairs.select import AUGMENTED, CORRUPTED, Selection, everyone, select
+from sempairs.pairs.rules import class_labels
+from sempairs.pairs.select import AUGMENTED, CORRUPTED, Selection, meaning_of_all, of_list, select
 
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 PAIR_SCHEMA = pa.schema(
@@ -142,13 +144,13 @@ class PairSet:
     @property
     def meaning(self) -> Labels:
         """What each pair shares, by row. Images without a known meaning share one where they are paired."""
-        rule = rule_of(self.index, self.config)
-        return everyone(self.index, rule.meaning, (self.anchor, self.partner)).take(self.anchor)
+        rule = self.config.rule(self.index)
+        return meaning_of_all(self.index, rule.meaning, (self.anchor, self.partner)).take(self.anchor)
 
     @property
     def category(self) -> Labels:
         """The class each pair counts towards, by row; may be unknown."""
-        return class_labels(self.index, rule_of(self.index, self.config)).take(self.anchor)
+        return class_labels(self.index, self.config.rule(self.index)).take(self.anchor)
 
     @cached_property
     def manifest_hash(self) -> str:
@@ -163,11 +165,24 @@ class PairSet:
         header = redrawn_header(config)
         if None not in partners and CORRUPTED not in self.relation:
             return rows_hash(header, pair_rows(ids, partners, self.relation))
-        rule = rule_of(self.index, config)
+        rule = config.rule(self.index)
         meaning = rule.meaning.take(self.anchor).texts()
         block = rule.block.take(self.anchor).texts() if rule.block else [None] * len(ids)
         rows = zip(ids, partners, self.relation, meaning, block, strict=True)
         return rows_hash(header, (list(row) for row in rows))
+
+    def selection(self, pool: ImageIndex) -> Selection:
+        """A redrawn set as the selection it was, over just its images."""
+        # The limits were applied when the images of the pool were chosen.
+        config = self.config.model_copy(update={"count": None, "per_class": None})
+        if config.by_columns:
+            return select(pool, config)
+        ends = (listing.items(pool, self.table.column(name).to_pylist()) for name in ("anchor", "partner"))
+        anchor, partner = ends
+        order = np.lexsort((partner, anchor))
+        score = self.table.column("score").fill_null(float("nan")).to_numpy()[order]
+        rule = config.rule(pool)
+        return of_list(pool, config, rule, anchor[order], partner[order], score=score, mining=self.mining)
 
     def validate(self) -> None:
         """Raises: UserError if a pair names an image that is not there, one with itself outside the relation
@@ -195,6 +210,8 @@ class PairSet:
         """Writes the set as a new folder, whole or not at all. Raises: UserError if it is there already."""
         with atomic_folder(folder) as temporary:
             self.write(temporary)
+            if (self.mining or {}).get("exposure") is not None:
+                copy_record(self.config.inherited(), temporary / EXPOSURE)
 
     def write(self, folder: Path) -> None:
         """Writes the files of the set into an existing folder; `save` is what makes that atomic."""
@@ -244,7 +261,7 @@ class PairSet:
                 (about["manifest_hash"], about["catalog_hash"]),
             )
             facts = int(counts["pairs_per_epoch"]), str(hashes[1]), int(counts["catalog_images"])
-            config = validate(PairsConfig, about["config"], where=str(place / ABOUT))
+            config = validate(PairsSection, {"pairs": about["config"]}, where=str(place / ABOUT)).pairs
             expected = {name: str(files[name]) for name in (PAIRS, IMAGES)}
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, UserError):
@@ -286,7 +303,8 @@ def save_with_baselines(folder: str | Path, catalog: Catalog, config: PairsConfi
         facts = catalog.content_hash(), len(catalog)
         pairs = PairSet.of(selection, "semantic", *facts)
         pairs.write(temporary)
-        if selection.draws is None and config.relation != "augmented":
+        copy_record(config.inherited(), temporary / EXPOSURE)
+        if selection.draws is None and not config.one_image:
             for arm in ("augmented", "image_matched"):
                 (temporary / arm).mkdir()
                 PairSet.of(selection, arm, *facts).write(temporary / arm)
@@ -297,9 +315,10 @@ def redrawn_header(config: PairsConfig) -> dict[str, Any]:
     """What the manifest hash of a redrawn set covers beside its rows."""
     return {
         "redrawn": config.relation,
-        "depth": config.depth if config.relation == "sibling" else None,
+        "depth": None,
         "mixed": config.mixed,
         "corrupted": config.corrupted and [config.corrupted, config.seed],
+        **config.identity(),
     }
 
 

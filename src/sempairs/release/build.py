@@ -6,6 +6,7 @@
     README.md, DATASHEET.md      the card with Hugging Face's front matter; the datasheet
     croissant.json               the same for machines (Croissant 1.0)
     LICENSES/, checksums.sha256
+    .gitattributes               for whoever puts the folder into a repository; not in the checksums
 
 The same inputs give the same files, given the same version of pyarrow.
 """
@@ -38,12 +39,15 @@ from sempairs.release.facts import ReleaseFacts
 from sempairs.release.images import ImageFiles
 from sempairs.release.licences import licence_texts
 from sempairs.release.writer import (
+    ATTRIBUTES,
+    ATTRIBUTES_TEXT,
     CARD,
     CHECKSUMS,
     LICENCES,
     checksums,
     counts,
     manifest_hash,
+    refuse_columns,
     write_images,
     write_text,
 )
@@ -115,7 +119,8 @@ def build_release(
     refuse_taken(out)
     sets = pair_sets(folder)
     catalog = sets["semantic"].catalog if images is None else _merged(sets["semantic"].catalog, images)
-    # Before any image is read: what is not known about licences is the first thing to mend.
+    # Before any image is read: columns and licences are the first things to mend.
+    refuse_columns(catalog, references_only=references_only)
     _check_licences(catalog, facts, references_only)
     texts = licence_texts(
         _licensed(catalog, facts, references_only),
@@ -180,6 +185,7 @@ def write_dataset(
         write_text(folder / CARD, render_card(dataset, catalog))
         write_text(folder / DATASHEET, render_datasheet(dataset, catalog))
         write_json(folder / CROISSANT, croissant(dataset, catalog, folder))
+        write_text(folder / ATTRIBUTES, ATTRIBUTES_TEXT)
         write_text(folder / CHECKSUMS, checksums(folder))
     return about
 

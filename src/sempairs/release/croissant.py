@@ -5,7 +5,7 @@ One record set of images over all shards, one of pairs for each arm. Files lie b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import DATA, IMAGE
 from sempairs.files import sha256_file
 from sempairs.pairs.released import RELEASED, plain
-from sempairs.release.describe import columns_meaning, licences_of, summary_of
+from sempairs.release.describe import citation_of, columns_meaning, licences_of, summary_of
 
 if TYPE_CHECKING:
     from sempairs.release.build import Dataset
@@ -84,7 +84,7 @@ def croissant(dataset: Dataset, catalog: Catalog, folder: Path) -> dict[str, Any
         "url": facts.url,
         "datePublished": facts.date,
         "creator": [{"@type": "sc:Person", "name": name} for name in facts.creator],
-        "citeAs": facts.citation,
+        "citeAs": citation_of(dataset),
         "keywords": ["semantic pairs", "self-supervised learning", *facts.keywords],
         "isLiveDataset": False,
         "distribution": [*_files(folder), _shards(dataset)],
@@ -126,8 +126,16 @@ def _shards(dataset: Dataset) -> dict[str, Any]:
 def _images(dataset: Dataset, catalog: Catalog) -> dict[str, Any]:
     meaning = columns_meaning()
     source = {"fileSet": {"@id": _SHARDS}}
+    ids = _ids(catalog.names)
     fields = [
-        _field(_IMAGES, column.name, _data_type(column.type), meaning.get(column.name, ""), source)
+        _field(
+            _IMAGES,
+            column.name,
+            _data_type(column.type),
+            meaning.get(column.name, ""),
+            source,
+            ids[column.name],
+        )
         for column in catalog.table.schema
         if not pa.types.is_list(column.type)
     ]
@@ -166,10 +174,23 @@ def _pairs(dataset: Dataset) -> Iterator[dict[str, Any]]:
         }
 
 
-def _field(of: str, column: str, kind: str, meaning: str, source: dict[str, Any]) -> dict[str, Any]:
+def _ids(columns: Sequence[str]) -> dict[str, str]:
+    """What each column is called in an id, which may hold no blank."""
+    found: dict[str, str] = {}
+    for column in columns:
+        name = "_".join(column.split())
+        while name in found.values() or (name != column and name in columns):
+            name += "_"
+        found[column] = name
+    return found
+
+
+def _field(
+    of: str, column: str, kind: str, meaning: str, source: dict[str, Any], name: str = ""
+) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
-        "@id": f"{of}/{column}",
+        "@id": f"{of}/{name or column}",
         "name": column,
         "description": meaning or column,
         "dataType": kind,

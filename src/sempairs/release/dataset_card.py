@@ -12,6 +12,7 @@ from sempairs.pairs.stats import pair_stats, summary
 from sempairs.release.card import crossed, front_matter, markdown_table
 from sempairs.release.describe import (
     arm_text,
+    citation_of,
     columns_meaning,
     curation_lines,
     false_pair_lines,
@@ -41,8 +42,7 @@ def render_card(dataset: Dataset, catalog: Catalog) -> str:
         *((section.heading, section.text) for section in facts.sections),
         ("Known limits", "\n".join(f"- {line}" for line in limit_lines(dataset, catalog)) or "None stated."),
     ]
-    if facts.citation:
-        sections.append(("Citation", f"```\n{facts.citation.strip()}\n```"))
+    sections.append(("Citation", f"```\n{citation_of(dataset)}\n```"))
     by = f" By {', '.join(facts.creator)}." if facts.creator else ""
     parts = [
         f"---\n{_front_matter(dataset, catalog)}---",

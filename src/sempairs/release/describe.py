@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sempairs.catalog import Catalog
 from sempairs.metrics.binomial import clopper_pearson
-from sempairs.pairs.relations import relation_name
 
 if TYPE_CHECKING:
     from sempairs.release.build import Dataset
     from sempairs.release.facts import Screening
 
-_RELATIONS = {
-    "augmented": "an image with itself",
-    "same_category": "two images of one leaf category",
-    "sibling": "two images of different leaves under one ancestor",
-    "cross_domain": "one concept in two domains",
-    "neighbour": "neighbours in the embeddings of an encoder",
-    "random_same_category": "two images of one top category and different concepts",
-    "listed": "a given list",
-}
 _ARMS = {
     "semantic": "the semantic pairs",
     "augmented": "matched baseline: their anchors, each with itself",
@@ -38,14 +28,24 @@ def summary_of(dataset: Dataset, catalog: Catalog) -> str:
     return f"{pairs.pairs_per_epoch:,} semantic pairs over {len(pairs.catalog):,} of {len(catalog):,} {what}."
 
 
+def citation_of(dataset: Dataset) -> str:
+    """The citation that was given, else one of who, when, what and where, as far as they are known."""
+    facts = dataset.facts
+    if facts.citation:
+        return facts.citation.strip()
+    who = " and ".join(facts.creator) or f"The authors of {dataset.title}"
+    when = f" ({facts.date[:4]})" if facts.date else ""
+    where = f" {facts.url}" if facts.url else ""
+    return f"{who}{when}: {dataset.title}, version {dataset.version}.{where}"
+
+
 def relation_text(dataset: Dataset) -> str:
     """Relation and mode of the semantic pairs, in words."""
     config = dataset.sets["semantic"].config
-    what = _RELATIONS.get(config.relation, "pairs")
     mode = "fixed, no image in two pairs" if config.mode == "fixed" else "redrawn: partners anew every epoch"
-    if config.mode == "fixed" and config.relation in ("listed", "neighbour"):
+    if config.mode == "fixed" and not config.disjoint:
         mode = "fixed"
-    return f"`{relation_name(config)}` ({what}), {mode}"
+    return f"`{config.label}` ({config.description}), {mode}"
 
 
 def arm_text(arm: str) -> str:

@@ -13,7 +13,7 @@ from sempairs.catalog.sources.base import Problem, Source, open_source
 from sempairs.catalog.sources.reading import in_threads
 from sempairs.catalog.sources.release import ReleaseSource
 from sempairs.errors import UserError
-from sempairs.files import sha256_bytes
+from sempairs.files import sha256_bytes, writing_in
 from sempairs.progress import track
 from sempairs.release.build import SHARD_BYTES, Dataset, open_arms, refuse_taken, write_dataset
 from sempairs.release.facts import ReleaseFacts
@@ -80,7 +80,10 @@ def join_release(
     if found.problems:
         return found.problems
     if target.suffix == ".arrow":
-        found.catalog.save(target)
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with writing_in(target.absolute().parent):
+            refuse_taken(target)  # nobody has written it meanwhile
+            found.catalog.save(target)
         return ()
     dataset = read_dataset(root)
     files = ImageFiles(found.catalog, progress=progress)
@@ -92,14 +95,17 @@ def join_release(
     return ()
 
 
-def read_dataset(root: str | Path) -> Dataset:
-    """All of a release of format 2 but its images. Raises: UserError if it is not sound."""
+def read_dataset(root: str | Path, catalog: Catalog | None = None) -> Dataset:
+    """All of a release of format 2 but its images. catalog: its rows, where they were read already.
+
+    Raises: UserError if it is not sound.
+    """
     from sempairs.config import validate
     from sempairs.pairs.released import open_released
 
     source = ReleaseSource(str(root))
     about: dict[str, Any] = source.about
-    catalog = source.scan().catalog
+    catalog = source.scan().catalog if catalog is None else catalog
     texts = sorted((source.root / LICENCES).glob("*.txt"))
     return Dataset(
         name=str(about.get("name")),

@@ -10,6 +10,7 @@ from sempairs.catalog.sources import open_source
 from sempairs.catalog.sources.release import BUNDLED, ReleaseSource, bundled_release
 from sempairs.errors import UserError
 from sempairs.release.writer import LICENCES
+from sempairs.texts import read_text
 
 # Texts that name no copyright holder, so that they serve anybody's images.
 _AT_HAND = ("Apache-2.0", "CC-BY-4.0")
@@ -58,6 +59,6 @@ def _of_sources(catalog: Catalog) -> dict[str, str]:
 
 def _read(name: str, file: Path) -> str:
     try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(file)
+    except (OSError, UnicodeError) as error:
         raise UserError(f"licence {name}", f"has a text that cannot be read ({error})", str(file)) from None

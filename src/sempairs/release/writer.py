@@ -7,6 +7,7 @@
     README.md              the card, with Hugging Face's front matter
     LICENSES/              the full text of every licence
     checksums.sha256       of all of these, as `sha256sum -c` reads it
+    .gitattributes         for whoever puts the folder into a repository; not in the checksums
 
 The same catalogue and bytes give the same files, given the same version of pyarrow.
 """
@@ -28,10 +29,18 @@ from sempairs.catalog.sources.release import ABOUT, DATA, FORMAT_1, IMAGE
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, sha256_file, write_json
 from sempairs.progress import bar
-from sempairs.release.images import WORKERS, checked
+from sempairs.release.images import SIZE, WORKERS, checked
 
 CHECKSUMS = "checksums.sha256"
 CARD = "README.md"
+ATTRIBUTES = ".gitattributes"
+# Checksums cover exact bytes; and where Git LFS is at home, as on Hugging Face's Hub, it keeps the data.
+ATTRIBUTES_TEXT = "* -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
+# What version control, the Hub and file managers put into a folder is no part of a release, and not checked.
+_FOREIGN = frozenset(
+    [".git", ".gitattributes", ".gitignore", ".gitkeep", ".gitmodules", ".hg", ".hgignore", ".svn", ".jj",
+     ".dvc", ".dvcignore", ".cache", ".huggingface", ".ds_store", "thumbs.db", "desktop.ini"]
+)  # fmt: skip
 LICENCES = "LICENSES"
 # Images without a split (held back for another purpose) have a file of their own.
 UNASSIGNED = "unassigned"
@@ -64,6 +73,7 @@ def write_release(
     """
     if len(catalog) == 0:
         raise UserError("release", "must hold at least one image")
+    refuse_columns(catalog)
     ordered = catalog.in_order().with_column("source", [name] * len(catalog))
     about = {
         "format": FORMAT_1,
@@ -79,8 +89,20 @@ def write_release(
             write_text(folder / LICENCES / file, text)
         write_text(folder / CARD, card)
         write_json(folder / ABOUT, about)
+        write_text(folder / ATTRIBUTES, ATTRIBUTES_TEXT)
         write_text(folder / CHECKSUMS, checksums(folder))
     return about
+
+
+def refuse_columns(catalog: Catalog, *, references_only: bool = False) -> None:
+    """Raises: UserError for a column whose name a release needs for itself: no reader would take two."""
+    for name in catalog.extra:
+        # `image.bytes` is how Parquet calls a part of the column image.
+        if name == IMAGE or name.startswith(f"{IMAGE}.") or (references_only and name == SIZE):
+            rule = "is the name of a release's own column, and of a further one of the images"
+            raise UserError(
+                f"column {name!r}", rule, remedy="rename it in the source and build the pairs again"
+            )
 
 
 def manifest_hash(catalog: Catalog) -> str:
@@ -210,7 +232,13 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def is_foreign(name: str) -> bool:
+    """Whether a relative name is, or lies in, what others put into the folder of a release."""
+    return any(part.lower() in _FOREIGN for part in name.split("/"))
+
+
 def checksums(folder: Path) -> str:
-    """The lines of `checksums.sha256` for all files under `folder`."""
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The lines of `checksums.sha256` for all files under `folder` that are part of the release."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = sorted(name for name in names if name != CHECKSUMS and not is_foreign(name))
     return "".join(f"{sha256_file(folder / name)}  {name}\n" for name in files)

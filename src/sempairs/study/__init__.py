@@ -1,8 +1,9 @@
 """The controlled study: arms that differ in one thing, several seeds, one primary test, one report.
 
 recipe.py what is asked; plan.py every cell, frozen before anything runs; runner.py and cell.py one process
-a cell; certificate.py what was matched; statistics.py, analysis.py and verdict.py what can be claimed;
-gathered.py all of it read from a folder; report.py, summary.py, page.py, figures.py and
+a cell; ledger.py what happened, in order; seal.py what binds plan, code, data, weights and results to each
+other; certificate.py what was matched; statistics.py, analysis.py and verdict.py what can be claimed;
+gathered.py all of it read from a folder and checked; report.py, summary.py, page.py, figures.py and
 templates/ how it is shown. Names load when first used.
 """
 

@@ -5,7 +5,7 @@ All gains are in points (a fraction times 100), treatment minus control, paired 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ class TaskGain:
     """Paired gains of one method on one task, with the seeds that have both arms.
 
     concepts: interval of the mean gain when the tested groups are redrawn and seeds stay as they are; None
-    where evaluation kept no scores of groups.
+    where evaluation kept no scores of groups. groups: how many were tested.
     """
 
     method: str
@@ -57,6 +57,7 @@ class TaskGain:
     seeds: tuple[int, ...]
     comparison: Comparison
     concepts: Interval | None
+    groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,14 @@ class Findings:
         return [self.scores[key] for key in keys if key in self.scores]
 
 
-def analyse(plan: Plan, rows: Mapping[str, Sequence[Result]], checks: Iterable[PairCheck]) -> Findings:
-    """rows: results of finished cells by cell id; checks: the certificate."""
+def analyse(
+    plan: Plan,
+    rows: Mapping[str, Sequence[Result]],
+    checks: Iterable[PairCheck],
+    doubts: Callable[[set[str]], Sequence[object]] = lambda cells: (),
+) -> Findings:
+    """rows: results of finished cells by cell id; checks: what the two arms of each contrast had in common;
+    doubts: what speaks against a result of these cells, a line each: any withholds it."""
     primary = _primary_rows(plan, rows)
     scores = {key: 100 * row.value for key, row in primary.items()}
     health = tuple(_health(plan, scores, method) for method in plan.methods)
@@ -122,7 +129,7 @@ def analyse(plan: Plan, rows: Mapping[str, Sequence[Result]], checks: Iterable[P
     for check in checks:
         by_contrast.setdefault(check.contrast, []).append(check)
     contrasts = tuple(
-        _finding(plan, primary, scores, healthy, contrast, by_contrast.get(contrast.name, []))
+        _finding(plan, primary, scores, healthy, contrast, by_contrast.get(contrast.name, []), doubts)
         for contrast in plan.study.contrasts
     )
     return Findings(plan, scores, health, contrasts)
@@ -166,12 +173,21 @@ def _finding(
     healthy: list[str],
     contrast: Contrast,
     checks: list[PairCheck],
+    doubts: Callable[[set[str]], Sequence[object]],
 ) -> Finding:
+    broken = tuple(str(doubt) for doubt in doubts(_cells(plan, contrast)))
     undeclared = tuple(
         f"{check.method}, seed {check.seed}: {field} ({shown(ours)} against {shown(theirs)})"
         for check in checks
         for field, (ours, theirs) in check.undeclared.items()
     )
+    if broken:
+        count = "1 thing does" if len(broken) == 1 else f"{len(broken)} things do"
+        first = f"{broken[0]}{'' if len(broken) == 1 else '; and more'}"
+        verdict = Verdict(
+            "withheld", f"Result withheld: {count} not fit what was planned and recorded", f"{first}."
+        )
+        return Finding(contrast, verdict, withheld=(*broken, *undeclared))
     if undeclared:
         fields = sorted({field for check in checks for field in check.undeclared})
         verdict = Verdict(
@@ -206,6 +222,13 @@ def _finding(
         contrast, verdict, tuple(seeds), tuple(dropped), (), overall, tasks,
         _method_gains(healthy, gains), _across(gains.mean(axis=1)),
     )  # fmt: skip
+
+
+def _cells(plan: Plan, contrast: Contrast) -> set[str]:
+    """The cells a contrast is made of: both arms, and what decides which methods count."""
+    arms = {contrast.treatment, contrast.control, plan.primary.control}
+    pretrained = {plan.find(m, arm, s).id for m in plan.methods for arm in arms for s in plan.study.seeds}
+    return pretrained | {plan.reference(m, s).id for m in plan.methods for s in plan.study.seeds}
 
 
 def _missing(
@@ -249,17 +272,18 @@ def _task_gains(plan: Plan, rows: Mapping[Key, Result], contrast: Contrast) -> I
             if both:
                 pairs = list(both.values())
                 gains = [100 * ours.value - 100 * theirs.value for ours, theirs in pairs]
-                yield TaskGain(method, task.name, tuple(both), compare(gains), _over_concepts(pairs))
+                yield TaskGain(method, task.name, tuple(both), compare(gains), *_over_concepts(pairs))
 
 
-def _over_concepts(pairs: Sequence[tuple[Result, Result]]) -> Interval | None:
-    """Of the gain averaged over seeds, in points. Groups are [sum, count], in the order of their names."""
+def _over_concepts(pairs: Sequence[tuple[Result, Result]]) -> tuple[Interval | None, int]:
+    """Of the gain averaged over seeds, in points, with the number of groups. Groups are [sum, count], in the
+    order of their names."""
     groups = [(ours.extra.get("groups"), theirs.extra.get("groups")) for ours, theirs in pairs]
     if not all(ours and theirs for ours, theirs in groups):
-        return None
+        return None, 0
     table = np.array(groups, dtype=np.float64)  # (seeds, arms, groups, [sum, count])
     gains = 100 * (table[:, 0, :, 0] - table[:, 1, :, 0]).mean(axis=0)
-    return over_groups(gains, table[0, 0, :, 1])
+    return over_groups(gains, table[0, 0, :, 1]), len(gains)
 
 
 def _method_gains(methods: list[str], gains: Vector) -> tuple[MethodGain, ...]:

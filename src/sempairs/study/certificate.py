@@ -9,8 +9,10 @@ the two encoders were scored. What the contrast declares may differ, and with it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from sempairs.training.provenance import measured_names
 
 _PARTNER = ("pairs.manifest_hash", "pairs.images")
 # Measured facts that a declared field of the recipe brings with it. That the *anchors* differ never follows:
@@ -21,19 +23,17 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "pairs.relation": (*_PARTNER, "pairs.semantic_hash"),
     "pairs.mixed": (*_PARTNER, "pairs.semantic_hash"),
     "pairs.corrupted": (*_PARTNER, "pairs.semantic_hash"),
+    # Where the duration is in steps; in epochs the steps differ too, and have to be declared.
+    "sampler": ("schedule.steps_per_epoch",),
+    "sampler.name": ("schedule.steps_per_epoch",),
+    # A second head has weights of its own.
+    "objective": ("initial_weights.method",),
+    "objective.heads": ("initial_weights.method",),
     "optimiser.lr": ("optimiser.peak_lr",),
     "optimiser.base_lr": ("optimiser.peak_lr",),
 }
-# Facts of a run that stand beside its recipe in the provenance; a contrast may declare these too.
-MEASURED = (
-    *_PARTNER, "pairs.mining", "pairs.anchor_hash", "pairs.semantic_hash", "pairs.per_epoch",
-    "pairs.class_histogram", "data.catalog_hash", "data.training_images", "data.pixels", "schedule.steps",
-    "schedule.steps_per_epoch", "schedule.warm_up_steps", "optimiser.peak_lr", "images_shown",
-    "initial_weights.encoder", "initial_weights.method", "versions", "hardware", "threads", "processes",
-    "code",
-)  # fmt: skip
-# What describes the place and time of a run rather than how it was made.
-IGNORED = ("run", "started", "finished", "seconds")
+# Facts of a run that stand beside its recipe; a contrast may declare these too.
+MEASURED = measured_names()
 
 Differences = dict[str, tuple[Any, Any]]
 
@@ -62,30 +62,21 @@ def check_pair(
     method: str,
     seed: int,
 ) -> PairCheck:
-    """Compares two provenance records; a field that only one of them has counts as different."""
+    """Compares what two runs are made of: `Provenance.comparable`, and how they were scored.
+
+    A field that only one of them has counts as different.
+    """
     ours, theirs = flatten(treatment), flatten(control)
-    differences = {f: v for f, v in compare_records(ours, theirs).items() if not declared(f, IGNORED)}
+    differences = compare_records(ours, theirs)
     permitted = (*may_differ, *(fact for field in may_differ for fact in FOLLOWS.get(field, ())))
     return PairCheck(
         contrast,
         method,
         seed,
-        tuple(sorted(f for f in ours if f in theirs and f not in differences and not declared(f, IGNORED))),
+        tuple(sorted(f for f in ours if f in theirs and f not in differences)),
         {f: v for f, v in differences.items() if declared(f, permitted)},
         {f: v for f, v in differences.items() if not declared(f, permitted)},
     )
-
-
-def certificate_json(checks: Iterable[PairCheck]) -> dict[str, Any]:
-    """What `certificate.json` holds."""
-    listed = list(checks)
-    return {
-        "format": 1,
-        "holds": all(not check.undeclared for check in listed),
-        "follows": {field: list(facts) for field, facts in FOLLOWS.items()},
-        "ignored": list(IGNORED),
-        "checks": [asdict(check) for check in listed],
-    }
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

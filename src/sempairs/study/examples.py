@@ -46,7 +46,7 @@ def _rows(folder: Path, arm: str, recipe: Any, data: TrainingData) -> list[dict[
     from sempairs.views.maker import ViewMaker
 
     whole = next(batches(data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=0, stop=1))
-    batch = Batch(whole.epoch, *(np.asarray(keys)[:ROWS] for keys in whole[1:]))
+    batch = Batch(whole.epoch, *(np.asarray(keys)[:ROWS] for keys in whole[1:5]))
     maker = ViewMaker(recipe.views, data.store, seed=recipe.seed, device="cpu")
     views = maker.make(*batch)
     of_anchor, of_partner = (_pictures(crop.pixels, recipe.views) for crop in views.crops[:2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +99,20 @@ def _gain_line(axes: Any, y: int, row: GainRow, *, narrow: bool) -> None:
         axes.text(1.025, y, points(c.mean), ha="left", va="center", color=colour, **text)
 
 
-def curves(lines: Sequence[Curve], *, name: str, title: str, x_label: str, scale: float = 1.0) -> str:
-    """One small panel of learning curves, a thin line for each run; `scale` multiplies the values."""
+def curves(
+    lines: Sequence[Curve],
+    *,
+    name: str,
+    title: str,
+    x_label: str,
+    scale: float = 1.0,
+    levels: Mapping[str, float] | None = None,
+) -> str:
+    """One small panel of learning curves, a thin line for each run; `scale` multiplies the values.
+
+    levels: values that the curves are held against, by the words that stand beside each; one that lies far
+    from all of them is left out, or they would be flat.
+    """
     width, height = 330, 210
     figure = _figure(width, height)
     axes = figure.add_axes((0.125, 0.2, 0.855, 0.75))
@@ -114,12 +126,30 @@ def curves(lines: Sequence[Curve], *, name: str, title: str, x_label: str, scale
             alpha=0.9,
             ls=DASHES[line.arm % len(DASHES)],
         )
+    for words, level in _near(levels or {}, axes.get_ylim(), scale):
+        axes.axhline(level, color=MUTED, lw=1, ls=(0, (1, 2)))
+        left, right = axes.get_xlim()
+        axes.text(right, level, words, color=MUTED, fontsize=9, ha="right", va="bottom")
+        axes.set_xlim(left, right)
     axes.set_xlabel(x_label, color=MUTED, fontsize=10.5)
     axes.locator_params(nbins=5)
     axes.grid(axis="y", color=LINE, lw=0.8)
     axes.set_axisbelow(True)
     _calm(axes)
     return _svg(figure, name, title)
+
+
+def _near(
+    levels: Mapping[str, float], limits: tuple[float, float], scale: float
+) -> Iterator[tuple[str, float]]:
+    """The levels within one height of a panel of what it shows, equal ones under one name."""
+    height = limits[1] - limits[0]
+    names: dict[float, list[str]] = {}
+    for words, level in levels.items():
+        names.setdefault(scale * level, []).append(words)
+    for level, words_of in names.items():
+        if limits[0] - height <= level <= limits[1] + height:
+            yield ", ".join(words_of), level
 
 
 def _calm(axes: Any, *, bottom_only: bool = False) -> None:

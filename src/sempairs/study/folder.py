@@ -1,9 +1,10 @@
 """What lies in a study folder: where each cell stands, and what it measured.
 
 ```
-STUDY/plan.json  recipe.yaml  results.parquet  certificate.json  report.html  examples/  sights/
+STUDY/plan.json  recipe.yaml  ledger.jsonl  what was asked, and what happened
+STUDY/results.parquet  certificate.json  report.html  examples/  sights/
 STUDY/pixels/  cache/  what cells share: images as pixels, features; may be removed when all is done
-STUDY/runs/CELL/  the run folder of the pretraining, with log.txt, results.jsonl and outcome.json
+STUDY/runs/CELL/  the run folder of the pretraining, with log.txt, results.jsonl, record.json, outcome.json
 ```
 """
 
@@ -21,6 +22,7 @@ from sempairs.evaluation.records import Result, read_results
 from sempairs.files import atomic_write, read_json, write_json
 from sempairs.study.plan import Cell, Plan
 
+RESULTS = "results.jsonl"
 STATES = ("waiting", "running", "interrupted", "broken", "finished")
 
 
@@ -50,6 +52,8 @@ def read_outcome(study: Path, cell: Cell) -> Outcome:
         return Outcome("waiting")
     try:
         outcome = Outcome(**read_json(path))
+        if outcome.state not in STATES or not isinstance(outcome.seconds, int | float):
+            raise TypeError
     except (UserError, TypeError):
         return Outcome("interrupted", error="its outcome.json is damaged")
     if outcome.state == "finished" and outcome.hash != cell.hash:
@@ -72,19 +76,8 @@ def cell_progress(study: Path, cell: Cell) -> tuple[int, int | None]:
 
 def cell_results(study: Path, cell: Cell) -> list[Result]:
     """The rows a cell measured, [] before it did. Raises: UserError if the file is damaged."""
-    path = cell_folder(study, cell) / "results.jsonl"
+    path = cell_folder(study, cell) / RESULTS
     return read_results(path) if path.exists() else []
-
-
-def cell_provenance(study: Path, cell: Cell) -> dict[str, Any]:
-    """The run's provenance with how its encoder was scored. Raises: UserError if there is none."""
-    provenance: dict[str, Any] = read_json(cell_folder(study, cell) / "provenance.json")
-    scored = {
-        result.task: {"settings": result.settings_hash, "data": result.extra.get("data"), "n": result.n}
-        for result in cell_results(study, cell)
-        if result.primary
-    }
-    return {**provenance, "scored": scored}
 
 
 def write_results(study: Path, rows: Mapping[str, list[Result]], plan: Plan) -> None:

@@ -1,5 +1,6 @@
-"""The report's page: everything it shows, gathered for the template `templates/report.html`.
+"""The report's page: everything it shows, laid out for the template `templates/report.html`.
 
+It is made of what was gathered, and checked, alone: no file is read here but the template.
 One self-contained file: no script, no request to anywhere. The template escapes all text; only figures made
 by `figures` go in as markup.
 """
@@ -9,23 +10,21 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from sempairs import __version__
-from sempairs.files import read_json
 from sempairs.study.analysis import FLOOR, Finding, Findings
 from sempairs.study.certificate import PairCheck, flatten, shown
 from sempairs.study.figures import Curve, GainRow, curves, gains
-from sempairs.study.folder import cell_folder, cell_provenance
 from sempairs.study.plan import Plan
-from sempairs.study.verdict import p_text, points
+from sempairs.study.verdict import concepts_text, p_text, points
 
 if TYPE_CHECKING:
     from sempairs.evaluation.records import Result
-    from sempairs.study.gathered import Gathered
+    from sempairs.study.gathered import Gallery, Gathered
 
 BADGES = {
     "gain": "Gain",
@@ -47,6 +46,8 @@ KEY_FACTS = (
     ("pairs.mode", "Mode"),
     ("pairs.per_epoch", "Pairs per epoch"),
     ("schedule.steps", "Optimiser steps"),
+    ("objective.name", "Objective"),
+    ("crops_per_pair", "Crops of a pair"),
     ("images_shown", "Pictures shown"),
     ("pairs.images", "Different images"),
     ("pairs.anchor_hash", "Anchors"),
@@ -57,7 +58,7 @@ KEY_FACTS = (
 )
 
 
-def render(study: Path, gathered: Gathered) -> str:
+def render(gathered: Gathered) -> str:
     """The page as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -69,10 +70,10 @@ def render(study: Path, gathered: Gathered) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"points": points, "p": p_text, "shown": shown, "number": _number}
-    return environment.get_template("report.html").render(context(study, gathered))
+    return environment.get_template("report.html").render(context(gathered))
 
 
-def context(study: Path, gathered: Gathered) -> dict[str, Any]:
+def context(gathered: Gathered) -> dict[str, Any]:
     """All that the template reads."""
     plan, findings = gathered.plan, gathered.findings
     primary = findings.primary
@@ -86,16 +87,22 @@ def context(study: Path, gathered: Gathered) -> dict[str, Any]:
         "arms": arms,
         "gains": [_gains(findings, finding, i) for i, finding in enumerate(_primary_first(findings))],
         "scores": _scores(findings, arms),
-        "examples": _examples(study),
-        "sights": _sights(study),
-        "curves": _curves(study, gathered, arms),
-        "certificates": [_certificate(study, gathered, finding) for finding in _primary_first(findings)],
+        "same_start": _same_start(gathered),
+        "concepts_note": _concepts_note(findings),
+        "examples": _examples(gathered),
+        "sights": _sights(gathered),
+        "curves": _curves(gathered, arms),
+        "seal": gathered.seal,
+        "alike": _alike(plan),
+        "plan_sha256": gathered.plan_sha256,
+        "certificates": [_certificate(gathered, finding) for finding in _primary_first(findings)],
         "health": findings.health,
         "cells": [(cell, gathered.outcomes[cell.id]) for cell in plan.cells],
         "protocols": _protocols(gathered),
+        "overlap": _overlap(gathered),
         "numbers": _all_numbers(gathered, arms),
-        "environment": _environment(study, gathered),
-        "recipe": (study / "recipe.yaml").read_text(encoding="utf-8"),
+        "environment": _environment(gathered),
+        "recipe": yaml.safe_dump(plan.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         "hours": _duration(sum(outcome.seconds for outcome in gathered.outcomes.values())),
         "version": __version__,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -123,6 +130,7 @@ def _caveats(gathered: Gathered) -> list[str]:
         )
     said += [f"{h.method} does not count in the mean: {h.reason}." for h in findings.health if not h.healthy]
     said += [f"Left out: {reason}." for reason in findings.primary.dropped]
+    said += gathered.seal.notes
     unfinished = sum(outcome.state != "finished" for outcome in gathered.outcomes.values())
     if unfinished:
         said.append(f"{unfinished} of {len(gathered.outcomes)} cells are not finished; see “Cells” below.")
@@ -181,83 +189,128 @@ def _score(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _examples(study: Path) -> dict[str, Any] | None:
-    index = study / "examples" / "index.json"
-    if not index.exists():
-        return None
-    found: dict[str, Any] = read_json(index)
-    for arm in found["arms"]:
-        for row in arm["rows"]:
-            for picture in row.values():
-                data = (study / "examples" / picture["file"]).read_bytes()
-                picture["src"] = "data:image/png;base64," + base64.b64encode(data).decode()
-    return found
+def _same_start(gathered: Gathered) -> bool:
+    """Whether every compared pair of runs of the primary contrast began with the same weights and anchors."""
+    contrast = gathered.findings.primary.contrast.name
+    checks = [check for check in gathered.checks if check.contrast == contrast]
+    wanted = {"initial_weights.encoder", "initial_weights.method", "pairs.anchor_hash"}
+    return bool(checks) and all(wanted <= set(check.matched) for check in checks)
 
 
-def _sights(study: Path) -> dict[str, Any] | None:
-    folder = study / "sights"
-    if not (folder / "index.json").exists():
+def _alike(plan: Plan) -> list[str]:
+    """What the seal holds all cells to: all that neither the study nor a contrast lets differ."""
+    words = {
+        "code": "by one code",
+        "hardware": "on one kind of machine",
+        "versions": "with one set of versions",
+    }
+    free = {
+        *plan.study.may_vary,
+        *(name for contrast in plan.study.contrasts for name in contrast.may_differ),
+    }
+    return [word for fact, word in words.items() if not any(name.split(".")[0] == fact for name in free)]
+
+
+def _concepts_note(findings: Findings) -> str:
+    """How far the intervals over concepts can be trusted; "" where there are none."""
+    groups = [g.groups for finding in findings.contrasts for g in finding.tasks if g.concepts]
+    return concepts_text(min(groups)) if groups else ""
+
+
+def _overlap(gathered: Gathered) -> list[str]:
+    """By what every scored image was compared with those of pretraining, in all rows of trained encoders."""
+    plan = gathered.plan
+    rows = [row for cell in plan.cells if cell.kind == "train" for row in gathered.rows.get(cell.id, [])]
+    compared = [row.extra.get("leakage") for row in rows]
+    if not compared or not all(isinstance(keys, list) for keys in compared):
+        return []
+    words = {"file_hash": "file", "pixel_hash": "picture", "split_group": "concept group"}
+    return [word for key, word in words.items() if all(key in keys for keys in compared if keys is not None)]
+
+
+def _examples(gathered: Gathered) -> dict[str, Any] | None:
+    gallery = gathered.galleries.get("examples")
+    if gallery is None:
         return None
-    found: dict[str, Any] = read_json(folder / "index.json")
-    found["arms"] = [
-        {"arm": arm, **{kind: _webp(folder / f"{arm}-{kind}.webp") for kind in ("neighbours", "map")}}
-        for arm in found["arms"]
+    arms = [
+        {
+            "arm": arm["arm"],
+            "rows": [
+                {role: {**picture, "src": _source(gallery, picture["file"])} for role, picture in row.items()}
+                for row in arm["rows"]
+            ],
+        }
+        for arm in gallery.index["arms"]
     ]
-    return found
+    return {**gallery.index, "arms": arms}
 
 
-def _webp(path: Path) -> str:
-    return "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode()
+def _sights(gathered: Gathered) -> dict[str, Any] | None:
+    gallery = gathered.galleries.get("sights")
+    if gallery is None:
+        return None
+    arms = [
+        {"arm": arm, **{kind: _source(gallery, f"{arm}-{kind}.webp") for kind in ("neighbours", "map")}}
+        for arm in gallery.index["arms"]
+    ]
+    return {**gallery.index, "arms": arms}
 
 
-def _curves(study: Path, gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]]:
+def _source(gallery: Gallery, name: str) -> str:
+    kind = name.rpartition(".")[2]
+    return f"data:image/{kind};base64," + base64.b64encode(gallery.files[name]).decode()
+
+
+def _curves(gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]]:
     """Panels of learning curves for each method."""
-    from sempairs.training.trackers import read_metrics
-
     plan = gathered.plan
     found = []
     for method in plan.methods:
         panels = []
         for kind, key, scale, title in PANELS:
-            lines = []
+            lines: list[Curve] = []
+            levels: dict[str, float] = {}
             for cell in (c for c in plan.cells if c.kind == "train" and c.method == method):
-                taken = [
-                    m for m in read_metrics(cell_folder(study, cell) / "metrics.jsonl") if m["kind"] == kind
-                ]
+                taken = [m for m in gathered.metrics.get(cell.id, []) if m["kind"] == kind]
                 values = [(m.get("epoch", m["step"]), m[key]) for m in taken if m.get(key) is not None]
+                for words in ("chance", "collapse"):
+                    if taken and taken[-1].get(f"{key}_{words}") is not None:
+                        levels[words] = float(taken[-1][f"{key}_{words}"])
                 if values:
                     lines.append(Curve(arms.index(cell.arm), *zip(*values, strict=True)))
             if lines:
                 # Controls first, so that the treatment's lines lie on top.
                 lines.sort(key=lambda line: -line.arm)
                 svg = curves(
-                    lines, name=f"{method}-{key}", title=f"{title}, {method}", x_label="epoch", scale=scale
-                )
+                    lines, name=f"{method}-{key}", title=f"{title}, {method}", x_label="epoch", scale=scale,
+                    levels=levels,
+                )  # fmt: skip
                 panels.append({"title": title, "svg": svg})
         if panels:
             found.append({"method": method, "panels": panels})
     return found
 
 
-def _certificate(study: Path, gathered: Gathered, finding: Finding) -> dict[str, Any]:
+def _certificate(gathered: Gathered, finding: Finding) -> dict[str, Any]:
     """What was matched in a contrast and what differed, over its methods and seeds."""
     contrast = finding.contrast
     checks = [check for check in gathered.checks if check.contrast == contrast.name]
     return {
         "contrast": contrast,
         "checks": len(checks),
-        "holds": bool(checks) and not any(check.undeclared for check in checks),
-        "facts": _key_facts(study, gathered.plan, checks[0]) if checks else [],
+        "holds": bool(checks) and not finding.withheld,
+        "facts": _key_facts(gathered, checks[0]) if checks else [],
         "matched": sorted(set.intersection(*(set(check.matched) for check in checks))) if checks else [],
         "allowed": _union(check.allowed for check in checks),
         "undeclared": finding.withheld,
     }
 
 
-def _key_facts(study: Path, plan: Plan, check: PairCheck) -> list[dict[str, Any]]:
+def _key_facts(gathered: Gathered, check: PairCheck) -> list[dict[str, Any]]:
+    plan = gathered.plan
     contrast = next(c for c in plan.study.contrasts if c.name == check.contrast)
     ours, theirs = (
-        cell_provenance(study, plan.find(check.method, arm, check.seed))
+        gathered.seal.provenance[plan.find(check.method, arm, check.seed).id].comparable()
         for arm in (contrast.treatment, contrast.control)
     )
     facts = []
@@ -341,13 +394,16 @@ def _all_numbers(gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-def _environment(study: Path, gathered: Gathered) -> list[tuple[str, str]]:
-    """Commit, versions and hardware of the first finished run; the certificate says if others differ."""
+def _environment(gathered: Gathered) -> list[tuple[str, str]]:
+    """Commit, versions, hardware, precision of the first finished run; the seal says if others differ."""
     for cell in gathered.plan.cells:
-        if cell.kind == "train" and gathered.outcomes[cell.id].state == "finished":
-            record = cell_provenance(study, cell)
-            sections = ("code", "hardware", "threads", "versions")
-            parts: dict[str, Any] = {key: record[key] for key in sections if key in record}
+        if cell.id in gathered.seal.provenance:
+            record = gathered.seal.provenance[cell.id]
+            machine = record.sessions[-1].model_dump(mode="json")
+            parts: dict[str, Any] = {key: machine[key] for key in ("code", "hardware", "threads", "versions")}
+            scored = gathered.plan.study.evaluation.precision
+            trained = record.recipe.get("speed", {}).get("precision")
+            parts["precision"] = {"training": trained, "scoring": scored}
             return [
                 (key.replace("_", " "), "–" if v is None else str(v)) for key, v in flatten(parts).items()
             ]

@@ -13,10 +13,12 @@ from typing import Any, Literal
 from sempairs.config import Config, save_config, validate
 from sempairs.errors import UserError, unknown
 from sempairs.files import read_json, stable_hash, write_json
+from sempairs.precision import Precision, auto_precision
+from sempairs.study import ledger
 from sempairs.study.certificate import MEASURED, compare_records, declared, flatten, shown
 from sempairs.study.recipe import Contrast, StudyRecipe
 
-PLAN_FILE = "plan.json"
+PLAN_FILE, RECIPE_FILE = "plan.json", "recipe.yaml"
 # How many cells run side by side changes nothing a cell computes, so it may change between runs of one plan.
 FREE_FIELDS = ("jobs",)
 
@@ -56,6 +58,8 @@ class Plan(Config):
     cells: tuple[Cell, ...]
     # contrast -> method -> field -> [treatment's value, control's value]
     differences: dict[str, dict[str, dict[str, tuple[Any, Any]]]]
+    # What `precision: auto` took when the plan was made, in every cell and in scoring, and takes anywhere.
+    auto_precision: Precision | None = None
 
     def cell(self, identity: str) -> Cell:
         """The cell of that id. Raises: UserError listing the cells."""
@@ -71,8 +75,10 @@ class Plan(Config):
     def reference(self, method: str, seed: int) -> Cell:
         """The cell that evaluates this method's encoder with the weights it starts from."""
         wanted = _encoder_hash(self.find(method, self.primary.control, seed).recipe)
-        references = (cell for cell in self.cells if cell.kind == "reference")
-        return next(cell for cell in references if _encoder_hash(cell.recipe) == wanted)
+        for cell in self.cells:
+            if cell.kind == "reference" and _encoder_hash(cell.recipe) == wanted:
+                return cell
+        raise UserError(PLAN_FILE, "must have a cell of untrained weights for", f"{method}, seed {seed}")
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -94,12 +100,17 @@ def cell_id(method: str, arm: str, seed: int) -> str:
     return f"{method}_{arm}_seed{seed}"
 
 
-def make_plan(study: StudyRecipe) -> Plan:
+def make_plan(study: StudyRecipe, out: Path | None = None) -> Plan:
     """Resolves every cell and checks every contrast.
 
+    out: a study folder; its plan, if there is one, says what `precision: auto` takes, else this machine does.
     Raises: UserError for a cell whose recipe does not hold, an unknown task, or a contrast that differs in an
     undeclared field (named), in nothing at all, or declares a field that does not exist.
     """
+    auto = (load_plan(out).auto_precision if out and (out / PLAN_FILE).exists() else None) or auto_precision(
+        "auto"
+    )
+    study = _settled(study, auto)
     cells: list[Cell] = []
     for seed in study.seeds:
         for method in study.methods:
@@ -110,7 +121,39 @@ def make_plan(study: StudyRecipe) -> Plan:
     first, *others = _references(study, cells)
     # A short cell first: a fault in scoring shows within seconds, and what scoring caches is there for all.
     cells = [first, *cells, *others]
-    return Plan(study=study, tasks=_tasks(study), cells=tuple(cells), differences=differences)
+    return Plan(
+        study=study, tasks=_tasks(study), cells=tuple(cells), differences=differences, auto_precision=auto
+    )
+
+
+def _settled(study: StudyRecipe, auto: Precision) -> StudyRecipe:
+    """With one precision wherever `auto` stands or nothing is said: in all cells, and in scoring."""
+    from sempairs.training.recipe import MIXED
+
+    def named(changes: Mapping[str, Any]) -> dict[str, Any]:
+        out = dict(changes)
+        if out.get("speed.precision") == "auto":
+            out["speed.precision"] = MIXED[auto]
+        section = out.get("speed")  # a whole section leaves nothing of the base's
+        if isinstance(section, Mapping) and section.get("precision", "auto") == "auto":
+            out["speed"] = _set(section, "precision", MIXED[auto])
+        return out
+
+    base = dict(study.base)
+    speed = base.get("speed") or {}
+    if isinstance(speed, Mapping) and speed.get("precision", "auto") == "auto":
+        base = _set(base, "speed.precision", MIXED[auto])
+    evaluation = study.evaluation
+    if evaluation.precision == "auto":
+        evaluation = evaluation.model_copy(update={"precision": auto})
+    return study.model_copy(
+        update={
+            "base": base,
+            "methods": {name: named(changes) for name, changes in study.methods.items()},
+            "arms": {name: named(changes) for name, changes in study.arms.items()},
+            "evaluation": evaluation,
+        }
+    )
 
 
 def resolve(study: StudyRecipe, method: str, arm: str, seed: int) -> dict[str, Any]:
@@ -142,12 +185,18 @@ def check_out(plan: Plan, out: Path) -> None:
 
 
 def freeze(plan: Plan, out: Path) -> None:
-    """Writes the plan into `out`, or finds it there unchanged. Raises: UserError as `check_out`."""
+    """Writes the plan into `out` and begins the ledger with it, or finds it there unchanged.
+
+    Raises: UserError as `check_out`.
+    """
     check_out(plan, out)
     if not (out / PLAN_FILE).exists():
         out.mkdir(parents=True, exist_ok=True)
-        save_config(plan.study, out / "recipe.yaml")
+        save_config(plan.study, out / RECIPE_FILE)
         write_json(out / PLAN_FILE, plan.model_dump(mode="json"))
+    # A folder in which cells have run without a ledger gets none afterwards.
+    if not (out / ledger.LEDGER).exists() and not (out / "runs").exists():
+        ledger.append(out, "planned", {"plan": fingerprint(out)})
 
 
 def load_plan(folder: Path) -> Plan:
@@ -157,6 +206,13 @@ def load_plan(folder: Path) -> Plan:
         remedy = "give the folder that `sempairs study run` wrote"
         raise UserError("study folder", f"has no {PLAN_FILE}", str(folder), remedy)
     return validate(Plan, read_json(path), where=str(path))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the plan in a study folder, as it is written, but for what may change while it runs."""
+    data = read_json(folder / PLAN_FILE)
+    study = {name: value for name, value in data["study"].items() if name not in FREE_FIELDS}
+    return stable_hash({**data, "study": study})
 
 
 def _cell(identity: str, kind: Any, method: str, arm: str, seed: int, recipe: dict[str, Any]) -> Cell:
@@ -198,8 +254,8 @@ def _check(study: StudyRecipe, contrast: Contrast) -> dict[str, dict[str, tuple[
     """The declared differences of a contrast, by method; undeclared ones are refused."""
     found: dict[str, dict[str, tuple[Any, Any]]] = {}
     for method in study.methods:
-        treatment = flatten(resolve(study, method, contrast.treatment, study.seeds[0]))
-        control = flatten(resolve(study, method, contrast.control, study.seeds[0]))
+        treatment = _compared(resolve(study, method, contrast.treatment, study.seeds[0]))
+        control = _compared(resolve(study, method, contrast.control, study.seeds[0]))
         differences = compare_records(treatment, control)
         where = f"contrast {contrast.name!r} ({method})"
         undeclared = {f: v for f, v in differences.items() if not declared(f, contrast.may_differ)}
@@ -215,6 +271,14 @@ def _check(study: StudyRecipe, contrast: Contrast) -> dict[str, dict[str, tuple[
                 raise unknown(f"{where}: may_differ", field, known)
         found[method] = differences
     return found
+
+
+def _compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a contrast compares of a recipe: its fields, and how many crops of a pair follow from them."""
+    from sempairs.training.crops import crops_per_pair
+    from sempairs.training.recipe import PretrainRecipe
+
+    return flatten(recipe) | {"crops_per_pair": crops_per_pair(validate(PretrainRecipe, recipe))}
 
 
 def _tasks(study: StudyRecipe) -> tuple[PlannedTask, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from sempairs.config import Config, load_config
+from sempairs.config import Config, load_config, validate
 from sempairs.evaluation.config import EvaluationConfig
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
@@ -45,6 +45,8 @@ class StudyRecipe(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     health_margin: float = Field(default=1.0, ge=0)  # points the control must lie above random weights
     equivalence: float = Field(default=0.5, gt=0)  # half-width of "practically the same", in points
+    # Facts of the machine that may change from cell to cell without withholding the result.
+    may_vary: tuple[Literal["code", "versions", "hardware", "threads", "processes"], ...] = ()
     jobs: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=1, ge=1, le=256)
 
@@ -67,6 +69,13 @@ class StudyRecipe(Config):
         return self
 
 
-def load_study(path: str | Path, overrides: tuple[str, ...] = ()) -> StudyRecipe:
-    """The study recipe in a YAML file. Raises: UserError, one line."""
-    return load_config(StudyRecipe, path, overrides)
+def load_study(path: str | Path, overrides: tuple[str, ...] = (), *, seeds: int | None = None) -> StudyRecipe:
+    """The study recipe in a YAML file, or the one that comes along under that name.
+
+    seeds: how many there are, counted up from the first that the recipe names. Raises: UserError, one line.
+    """
+    study = load_config(StudyRecipe, path, overrides)
+    if seeds is None:
+        return study
+    first = study.seeds[0]
+    return validate(StudyRecipe, study.model_dump(mode="json") | {"seeds": range(first, first + seeds)})

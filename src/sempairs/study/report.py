@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sempairs.files import atomic_write, write_json
-from sempairs.study.certificate import certificate_json
 from sempairs.study.folder import write_results
-from sempairs.study.gathered import Gathered, gather
+from sempairs.study.gathered import Gathered, certificate_json, gather
 from sempairs.study.page import render
 
 REPORT = "report.html"
@@ -20,8 +19,8 @@ def write_report(study: Path) -> Gathered:
     """
     gathered = gather(study)
     write_results(study, gathered.rows, gathered.plan)
-    write_json(study / "certificate.json", certificate_json(gathered.checks))
-    page = render(study, gathered)
+    write_json(study / "certificate.json", certificate_json(gathered))
+    page = render(gathered)
     with atomic_write(study / REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return gathered

@@ -29,6 +29,7 @@ from sempairs.study.gathered import Gathered
 from sempairs.study.plan import Cell, Plan, check_out, freeze, make_plan
 from sempairs.study.recipe import StudyRecipe
 from sempairs.study.report import write_report
+from sempairs.study.seal import RECORD, seal_pictures
 from sempairs.study.sights import write_sights
 
 POLL = 0.5  # seconds between looks at the running cells
@@ -51,13 +52,14 @@ def run_study(study: StudyRecipe, out: Path, *, jobs: int | None = None) -> Gath
     Raises: UserError for a recipe that does not hold, a folder in use or bound to another plan, data that
     cannot be read; KeyboardInterrupt after ending the children.
     """
-    plan = make_plan(study)
+    plan = make_plan(study, out)
     check_out(plan, out)
     with folder_lock(out):
         freeze(plan, out)
         prepare(plan, out)
         run_cells(plan, out, jobs=jobs or study.jobs)
-        write_sights(plan, out)
+        if write_sights(plan, out):
+            seal_pictures(out, "sights")
         return write_report(out)
 
 
@@ -77,6 +79,7 @@ def prepare(plan: Plan, out: Path) -> None:
             load_data(recipe, pixel_cache=out / "pixels")
     if not (out / "examples" / "index.json").exists():
         write_examples(plan, out)
+        seal_pictures(out, "examples")
 
 
 def run_cells(plan: Plan, out: Path, *, jobs: int) -> None:
@@ -110,7 +113,7 @@ def _is_finished(plan: Plan, out: Path, cell: Cell) -> bool:
         return False
     # Results may have been removed or damaged since; the encoder is there, so only scoring is repeated.
     scored = {result.task for result in cell_results(out, cell) if result.primary}
-    if scored >= set(plan.study.tasks):
+    if scored >= set(plan.study.tasks) and (cell_folder(out, cell) / RECORD).exists():
         return True
     write_outcome(out, cell, replace(outcome, state="interrupted"))
     return False

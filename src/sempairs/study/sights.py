@@ -20,8 +20,11 @@ SIDE, SMALL = 64, 30
 FOLDER = "sights"
 
 
-def write_sights(plan: Plan, out: Path) -> None:
-    """`out`/sights, if it can be: both cells finished, and labelled images of a split nobody trained on."""
+def write_sights(plan: Plan, out: Path) -> bool:
+    """`out`/sights, if it can be: both cells finished, and labelled images of a split nobody trained on.
+
+    Returns whether it was written now.
+    """
     from sempairs.catalog.pictures import Pictures
     from sempairs.catalog.sources import open_source
     from sempairs.evaluation import pictures
@@ -35,14 +38,14 @@ def write_sights(plan: Plan, out: Path) -> None:
     arms = (plan.primary.control, plan.primary.treatment)
     cells = [plan.find(method, arm, seed) for arm in arms]
     if (out / FOLDER).exists() or any(read_outcome(out, cell).state != "finished" for cell in cells):
-        return
+        return False
     recipe = validate(PretrainRecipe, cells[0].recipe)
     source = open_source(recipe.data.source)
     catalog = source.scan().catalog
     labelled = np.array([name is not None for name in catalog.column("category")], dtype=bool)
     rows = np.flatnonzero((catalog.column("split") == "test") & labelled)
     if len(rows) < 2 * NEIGHBOURS:
-        return
+        return False
     key = text_key(0, "examples", catalog.column("image_id")[rows].tolist())
     order = np.argsort(key, kind="stable")[:IMAGES]
     part = catalog.select(rows[order])
@@ -69,3 +72,4 @@ def write_sights(plan: Plan, out: Path) -> None:
                 "cka": likeness(features[0], features[1]),
             },
         )
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from sempairs.study.folder import cell_progress, read_outcome
 from sempairs.study.plan import Plan, load_plan
 from sempairs.study.statistics import ALPHA, Comparison, smallest_p
 from sempairs.study.verdict import p_text, points, seeds_text
+
+if TYPE_CHECKING:
+    from sempairs.study.gathered import Gathered
 
 
 def summary(findings: Findings) -> str:
@@ -84,6 +88,37 @@ def plan_lines(plan: Plan) -> list[str]:
             f"{seeds_text(len(seeds))}: too few to claim a difference, the least p is {p_text(least)}"
         )
     return lines
+
+
+def misfit_lines(gathered: Gathered, seal: str | None = None) -> list[str]:
+    """A line for each thing that does not fit, [] if all does. seal: the one this study must have."""
+    lines = [str(misfit) for misfit in gathered.seal.misfits]
+    for check in gathered.checks:
+        for field, (ours, theirs) in check.undeclared.items():
+            values = f"{field} ({shown(ours)} against {shown(theirs)})"
+            lines.append(
+                f"{check.contrast}: {check.method}, seed {check.seed}: undeclared difference in {values}"
+            )
+    asked, hashes = (seal or "").strip().lower(), gathered.seal.hashes
+    if seal is not None and asked != gathered.seal.sha256:
+        known = (
+            f"it is that of entry {hashes.index(asked)}, and more was added" if asked in hashes else "another"
+        )
+        lines.append(f"seal: is {gathered.seal.sha256 or 'none'}; the one given is {known}")
+    return lines
+
+
+def seal_lines(gathered: Gathered) -> list[str]:
+    """What a study is bound to: plan, code, seal; and what is to be known of it, though it fits."""
+    finished = sum(outcome.state == "finished" for outcome in gathered.outcomes.values())
+    codes = {record.scored.code.package_sha256 for record in gathered.seal.records.values()}
+    return [
+        f"{len(gathered.seal.records)} of {len(gathered.plan.cells)} cells sealed, {finished} finished",
+        *gathered.seal.notes,
+        f"plan: {gathered.plan_sha256}",
+        *(f"code: {code}" for code in sorted(codes)),
+        f"seal: {gathered.seal.sha256 or 'none'}",
+    ]
 
 
 def status_lines(study: Path) -> list[str]:

@@ -31,7 +31,9 @@ def compile_networks(method: Method, device: torch.device) -> None:
         remedy = f"install one of {', '.join(COMPILERS)}, or set speed.compile to false"
         raise UserError("speed.compile", "needs a C++ compiler", remedy=remedy)
     for network in method.children():
-        if any(True for _ in network.parameters()):
+        if isinstance(network, Method):  # a second head, with networks of its own
+            compile_networks(network, device)
+        elif any(True for _ in network.parameters()):
             _compile(network)
 
 

@@ -1,11 +1,18 @@
-"""Whether the crops that a recipe asks for suit its method and its encoder."""
+"""The crops that a recipe asks for, and whether they suit its method and its encoder."""
 
 from __future__ import annotations
 
 from sempairs.encoders import Encoder
 from sempairs.errors import UserError
-from sempairs.methods import METHODS
+from sempairs.methods import METHODS, PairObjective
 from sempairs.training.recipe import PretrainRecipe
+
+
+def crops_per_pair(recipe: PretrainRecipe) -> int:
+    """How many views are made of each pair, local ones included."""
+    pair = isinstance(recipe.objective, PairObjective)
+    slots = METHODS.get(recipe.method.name).slots if pair else recipe.objective.slots
+    return len(slots) + (recipe.views.local.count if recipe.views.local else 0)
 
 
 def check_crops(recipe: PretrainRecipe, encoder: Encoder) -> None:

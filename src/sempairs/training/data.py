@@ -2,8 +2,8 @@
 
 The catalogue holds the training images first, then the probe's validation images, so that one pixel store
 serves both and rows of the pair plan are rows of the store. The batches of an epoch cut a keyed order of its
-pairs into equal pieces; the last incomplete one is dropped, and as the order differs by epoch, so do the
-pairs dropped.
+pairs into equal pieces (`samplers`); the last incomplete one is dropped, and as the order differs by epoch,
+so do the pairs dropped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,28 +22,37 @@ import torch
 from numpy.typing import NDArray
 
 from sempairs import keyed
-from sempairs.catalog.labelling import label
-from sempairs.catalog.sources import Source, open_source
+from sempairs.catalog.labelling import filtered, label
+from sempairs.catalog.sources import Source, open_source, scan_and_tell
 from sempairs.catalog.sources.joined import PART, SHARE
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
 from sempairs.training.recipe import DataConfig, PretrainRecipe
+from sempairs.training.samplers import SamplerConfig, Shuffled, steps_per_epoch
 from sempairs.views.maker import ViewMaker
 from sempairs.views.photos import FileStore
-from sempairs.views.store import ImageStore, PixelStore, rows_hash
+from sempairs.views.store import ImageStore, PixelStore, store_key
 
 Rows = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """One rank's share of a step: rows of the catalogue, and the keys of every draw. All (B,) int64."""
+    """One rank's share of a step: rows of the catalogue, and the keys of every draw. All (B,) int64.
+
+    further: (B, K) rows of the partners after the first, None where an anchor has one.
+    """
 
     epoch: int
     anchor: Rows
     partner: Rows
     occurrence: Rows
     meaning: Rows
+    further: Rows | None = None
+
+    def rows(self) -> list[Rows]:
+        """Those of images."""
+        return [self.anchor, self.partner, *([] if self.further is None else [self.further])]
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,20 @@ class TrainingData:
         """Where the pixels are kept, as `data.store` names it: memory or files."""
         return "memory" if isinstance(self.store, PixelStore) else "files"
 
+    def domains(self, column: str) -> Rows:
+        """(len(catalog),) a number for each value of a column, -1 where there is none.
+
+        Raises: UserError if the catalogue has no such column.
+        """
+        if column not in self.catalog.names:
+            raise unknown("pairs.domain_column", column, self.catalog.names)
+        return self.catalog.coded(column)[0].astype(np.int64)
+
+    @cached_property
+    def pixels_sha256(self) -> str | None:
+        """Of the pixels that crops are cut from; None where they are decoded from the files at every use."""
+        return self.store.content_hash() if isinstance(self.store, PixelStore) else None
+
     @property
     def train_rows(self) -> Rows:
         return np.arange(self.n_train)
@@ -78,7 +102,7 @@ def load_data(recipe: PretrainRecipe, *, pixel_cache: Path | None = None) -> Tra
     Raises: UserError for a source, column or value that is not there, and for a split without images.
     """
     source = open_source(recipe.data.source)
-    scan = source.scan()
+    scan = scan_and_tell(source)
     catalog, n_train = select_rows(recipe, scan.catalog)
     plan = plan_pairs(catalog.select(np.arange(n_train)), recipe.pairs, draw_seed=recipe.seed)
     store = open_store(recipe.data, source, catalog, pixel_cache)
@@ -90,17 +114,7 @@ def load_data(recipe: PretrainRecipe, *, pixel_cache: Path | None = None) -> Tra
 def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]:
     """The training images, then the validation images; and how many of the former there are."""
     data = recipe.data
-    catalog = label(catalog, data)
-    keep = np.ones(len(catalog), dtype=bool)
-    for column, allowed in data.where.items():
-        if column not in catalog.names:
-            raise unknown("data.where", column, catalog.names)
-        codes, values = catalog.coded(column)
-        keep &= np.array([value in allowed for value in [*values, None]], dtype=bool)[codes]
-    if not keep.any():
-        raise UserError("data.where", "must leave some images", dict(data.where), "loosen the filter")
-    if not keep.all():
-        catalog = catalog.select(keep)
+    catalog = filtered(label(catalog, data), data.where)
     codes, splits = catalog.coded("split")
     if data.split not in splits:
         raise unknown("data.split", data.split, sorted(splits))
@@ -113,30 +127,30 @@ def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]
     return catalog.select(np.concatenate([train, validation])), len(train)
 
 
-def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Whole batches in `n` pairs. Raises: UserError if there is none."""
-    if batch_size > n:
-        raise UserError("batch_size", f"must be at most the {n} pairs of an epoch", batch_size)
-    return n // batch_size
+def epoch_steps(plan: PairPlan, sampler: SamplerConfig, batch_size: int) -> int:
+    """Batches an epoch. Where the parts of a joined source have shares of every batch, an epoch ends when the
+    first part, for its share, is used up.
 
-
-def epoch_size(plan: PairPlan) -> int:
-    """Pairs an epoch: all of the plan's, or, where the parts of a joined source have shares of every batch,
-    as many as there are until the first part, for its share, is used up."""
+    Raises: UserError if there is none, a part has no pair, or another sampler is to keep to shares.
+    """
     parts = _shares(plan)
-    return plan.n if parts is None else sum(quota for _, quota in parts)
+    if parts is None:
+        return sampler.steps(plan.meaning, batch_size)
+    if not isinstance(sampler, Shuffled):
+        rule = "must be shuffled where the parts of data.source have shares"
+        raise UserError("sampler", rule, sampler.name, "leave the shares out, or set sampler to shuffled")
+    return steps_per_epoch(sum(quota for _, quota in parts), batch_size)
 
 
-def epoch_order(plan: PairPlan, *, seed: int, epoch: int) -> Rows:
-    """Occurrences in the order of an epoch, (epoch_size,), each at most once, a pure function of the
-    arguments.
+def epoch_order(plan: PairPlan, sampler: SamplerConfig, batch_size: int, *, seed: int, epoch: int) -> Rows:
+    """Occurrences in the order of an epoch, each at most once, a pure function of the arguments.
 
     With shares, each part has an order of its own, of which the epoch takes the beginning, and the parts are
     spread evenly: any stretch has each part's share of it, to within one pair.
     """
     parts = _shares(plan)
     if parts is None:
-        return keyed.permutation(seed, "order", epoch=epoch, n=plan.n)
+        return sampler.order(plan.meaning, batch_size, seed=seed, epoch=epoch)
     taken, place = [], []
     for number, (occurrences, quota) in enumerate(parts):
         order = keyed.permutation(seed, f"order of part {number}", epoch=epoch, n=len(occurrences))
@@ -166,25 +180,40 @@ def _shares(plan: PairPlan) -> list[tuple[Rows, int]] | None:
 
 
 def batches(
-    plan: PairPlan, *, seed: int, batch_size: int, start: int, stop: int, rank: int = 0, world: int = 1
+    plan: PairPlan,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    rank: int = 0,
+    world: int = 1,
+    partners: int = 1,
+    sampler: SamplerConfig | None = None,
 ) -> Iterator[Batch]:
     """The batches of steps `start` to `stop` - 1, a pure function of the arguments.
 
+    partners: of each anchor. sampler: null for the shuffled one.
     batch_size: over all `world` processes; this one, `rank`, gets the rank-th piece, so that rows gathered in
     order of rank stand as in one process, and queues of them hold the same.
     """
     assert batch_size % world == 0
     assert 0 <= rank < world
-    per_epoch = steps_per_epoch(epoch_size(plan), batch_size)
-    epoch, pairs, order = -1, None, np.empty(0, dtype=np.int64)
+    sampler = sampler or Shuffled()
+    per_epoch = epoch_steps(plan, sampler, batch_size)
+    epoch, pairs, further, order = -1, None, None, np.empty(0, dtype=np.int64)
     for step in range(start, stop):
         if step // per_epoch != epoch or pairs is None:
             epoch = step // per_epoch
-            pairs, order = None, order[:0].copy()  # let go of the last epoch before the next is drawn
-            pairs, order = plan.epoch(epoch), epoch_order(plan, seed=seed, epoch=epoch)
+            pairs, further, order = None, None, order[:0].copy()  # let go of the last epoch before the next
+            pairs = plan.epoch(epoch)
+            order = epoch_order(plan, sampler, batch_size, seed=seed, epoch=epoch)
+            further = plan.further(epoch, partners - 1) if partners > 1 else None
         share = batch_size // world
         first = step % per_epoch * batch_size + rank * share
-        yield _batch(plan, pairs, epoch, order[first : first + share])
+        chosen = order[first : first + share]
+        batch = _batch(plan, pairs, epoch, chosen)
+        yield batch if further is None else batch._replace(further=further[chosen])
 
 
 def _batch(plan: PairPlan, pairs: EpochPairs, epoch: int, chosen: Rows) -> Batch:
@@ -196,7 +225,7 @@ def read_ahead(batches: Iterable[Batch], maker: ViewMaker) -> Iterator[Batch]:
     """The same batches; while one is worked on, the pixels of the next are read in the background."""
     waiting: deque[Batch] = deque()
     for batch in batches:
-        maker.prefetch(batch.anchor, batch.partner)
+        maker.prefetch(*batch.rows())
         waiting.append(batch)
         if len(waiting) > 1:
             yield waiting.popleft()
@@ -212,7 +241,7 @@ def open_store(data: DataConfig, source: Source, catalog: Catalog, cache: Path |
         return FileStore(source, catalog, size)
     if cache is None:
         return PixelStore.build(source, catalog, size)
-    path = cache / f"pixels-{rows_hash(catalog)[:32]}-{size}"
+    path = cache / f"pixels-{store_key(catalog, size)}-{size}"
     with _turn(cache / f".{path.name}.lock"):
         return PixelStore.open_or_build(source, catalog, size, path)
 

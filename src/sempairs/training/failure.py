@@ -59,6 +59,8 @@ def keep_failure(
     tensors |= {f"views/{number}": crop.pixels for number, crop in enumerate(views.crops)}
     if views.distinct is not None:
         tensors["views/distinct"] = views.distinct
+    if views.domain is not None:
+        tensors["views/domain"] = views.domain.contiguous()
     scalars = {
         "what": error.what, "value": repr(error.value), "epoch": error.batch.epoch, "pairs": pairs,
         "crops": [[crop.member, crop.kind] for crop in views.crops], **facts,
@@ -133,7 +135,8 @@ def _read(where: Path, overrides: Sequence[str]) -> tuple[Checkpoint, PretrainRe
     if recipe != started.model_copy(update={"speed": recipe.speed, "micro_batch": recipe.micro_batch}):
         rule = "may change speed and micro_batch only, for a replay"
         raise UserError("--set", rule, list(overrides))
-    return kept, recipe
+    speed = recipe.speed.settled(folder.kept_precision(out))
+    return kept, recipe.model_copy(update={"speed": speed})
 
 
 @dataclass
@@ -154,8 +157,9 @@ def _take(recipe: PretrainRecipe, kept: Checkpoint, precision: str) -> _Taken:
     fabric = make_fabric(speed)
     encoder = build_encoder(architecture, seed=recipe.seed)
     method = build_method(
-        recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=kept.scalars["meanings"]
-    )
+        recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=kept.scalars["meanings"],
+        objective=recipe.objective,
+    )  # fmt: skip
     trainer = Trainer(recipe, method, fabric, total=kept.scalars["steps"], warm_up=0)
     trainer.restore({k: v for k, v in kept.tensors.items() if not k.startswith("views/")})
     watch = _Watch(method)
@@ -177,7 +181,8 @@ def _batch(kept: Checkpoint, device: torch.device) -> tuple[Batch, Views]:
         Crop(tensors[f"views/{number}"], member, kind)
         for number, (member, kind) in enumerate(kept.scalars["crops"])
     )
-    views = Views(crops, tensors["views/pair_id"], tensors["views/meaning"], tensors.get("views/distinct"))
+    rest = (tensors.get(f"views/{name}") for name in ("distinct", "domain"))
+    views = Views(crops, tensors["views/pair_id"], tensors["views/meaning"], *rest)
     none = np.zeros(len(views), dtype=np.int64)
     return Batch(kept.scalars["epoch"], none, none, none, none), views
 

@@ -32,6 +32,14 @@ OURS = (
     BOARD, "train.csv", "probe.csv", "encoder.json", "encoder.safetensors", RECIPE,
 )  # fmt: skip
 
+# What a finished run is bound to by the hashes in finished.json; the other things are for convenience.
+SEALED = tuple(name for name in OURS if name not in (CHECKPOINTS, FINISHED, FAILURE, BOARD))
+
+
+def sealed(out: Path) -> list[str]:
+    """The files of a run that finished.json binds, of those that are there."""
+    return [name for name in SEALED if (out / name).is_file()]
+
 
 def refuse_if_used(out: Path, *, resume: bool) -> None:
     """Raises: UserError if `out` holds a run that is not to be resumed, or what looks like part of one."""
@@ -47,6 +55,8 @@ def refuse_other_recipe(out: Path, recipe: PretrainRecipe) -> None:
     """Raises: UserError naming the fields in which `recipe` differs from the one the run was started with."""
     started = flat(load_config(PretrainRecipe, out / RECIPE).model_dump(mode="json"))
     asked = flat(recipe.model_dump(mode="json"))
+    if recipe.speed.precision == "auto":  # takes whatever the run began with
+        started["speed.precision"] = "auto"
     differing = sorted(k for k in started.keys() | asked.keys() if started.get(k) != asked.get(k))
     if differing:
         shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])
@@ -80,6 +90,14 @@ def has_state(out: Path) -> bool:
 def finished(out: Path) -> dict[str, Any] | None:
     """What a completed run wrote last; None if the run is not complete."""
     return dict(read_json(out / FINISHED)) if (out / FINISHED).exists() else None
+
+
+def kept_precision(out: Path) -> str | None:
+    """The precision that the run in `out` began with; None where none has begun."""
+    if not (out / RESOLVED).exists():
+        return None
+    found = read_json(out / RESOLVED).get("speed", {}).get("precision")
+    return found if isinstance(found, str) and found != "auto" else None
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -45,7 +45,7 @@ def make_fabric(speed: SpeedConfig) -> Any:
 
     Raises: UserError for a device that is not there, and for processes that nothing known has started.
     """
-    launch = processes.launch()
+    launch, precision = processes.launch(), speed.settled().precision
     cuda = torch.cuda.is_available()
     if speed.device == "cuda" and not cuda:
         raise UserError("speed.device", "must be a device of this machine", "cuda", "use cpu or auto")
@@ -55,7 +55,7 @@ def make_fabric(speed: SpeedConfig) -> Any:
     if launch.rank > 0:
         os.environ["SEMPAIRS_QUIET"] = "1"  # one progress bar is enough
     if launch.processes == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=speed.precision)
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)
     if accelerator == "cuda" and torch.cuda.device_count() < launch.per_node:
         rule = f"needs a GPU for each of the {launch.per_node} processes of a machine"
         raise UserError("speed.device", rule, torch.cuda.device_count(), "start fewer, or use cpu")
@@ -67,7 +67,7 @@ def make_fabric(speed: SpeedConfig) -> Any:
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     fabric = Fabric(
         accelerator=accelerator, devices=launch.per_node, num_nodes=launch.nodes, strategy=strategy,
-        precision=speed.precision,
+        precision=precision,
     )  # fmt: skip
     fabric.launch()
     return fabric
@@ -102,9 +102,10 @@ class _Tensors(nn.Module):
         pair_id: Tensor,
         meaning: Tensor,
         distinct: Tensor | None,
+        domain: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         crops = tuple(Crop(x, member, kind) for x, (member, kind) in zip(pixels, roles, strict=True))
-        out: StepOutput = self.method(Views(crops, pair_id, meaning, distinct))
+        out: StepOutput = self.method(Views(crops, pair_id, meaning, distinct, domain))
         return out.loss, dict(out.logs), out.embeddings
 
 
@@ -145,7 +146,9 @@ class Trainer:
             step_draws(self.recipe.seed, step, processes.rank(), self.fabric.device),
             micro_batches(self.method, self.recipe.micro_batch, len(views)),
         ):
-            loss, logs, embeddings = self._module(pixels, roles, views.pair_id, views.meaning, views.distinct)
+            loss, logs, embeddings = self._module(
+                pixels, roles, views.pair_id, views.meaning, views.distinct, views.domain
+            )
         self._optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self._check_reached()
@@ -256,7 +259,7 @@ def run_steps(
     """
     began = perf_counter()
     for step, batch in enumerate(batches, start):
-        views = maker.make(batch.epoch, batch.anchor, batch.partner, batch.occurrence, batch.meaning)
+        views = maker.make(*batch)
         made = perf_counter()
         numbers, embeddings = trainer.step(step, batch, views)
         done = perf_counter()

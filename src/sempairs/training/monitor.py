@@ -87,8 +87,15 @@ class Monitor:
             )
         return out
 
-    def warning(self, probe: Mapping[str, float]) -> str | None:
-        """What to tell the user about a probe, if anything."""
+    def warnings(self, probe: Mapping[str, float], first: Mapping[str, float], progress: float) -> list[str]:
+        """What to tell the user about a probe, when the share `progress` of the steps has been taken.
+
+        first: the probe before training, empty where it is not known.
+        """
+        found = (self._collapse(probe), self._learns_little(probe, first, progress))
+        return [warning for warning in found if warning]
+
+    def _collapse(self, probe: Mapping[str, float]) -> str | None:
         std = probe["feature_std"]
         if std >= self.config.collapse_below:  # false for NaN as well
             return None
@@ -98,12 +105,27 @@ class Monitor:
             f"lower the learning rate, or look at the method's loss terms"
         )
 
+    def _learns_little(
+        self, probe: Mapping[str, float], first: Mapping[str, float], progress: float
+    ) -> str | None:
+        if "knn" not in probe or "knn" not in first or progress < self.config.little_after:
+            return None
+        if probe["knn"] - first["knn"] >= self.config.little_below:
+            return None
+        before, least, share = first["knn"], self.config.little_below, self.config.little_after
+        return (
+            f"the encoder has learned little: kNN accuracy on {self.config.split} images is "
+            f"{probe['knn']:.3f}, and was {before:.3f} with the weights it started from (warned of below a "
+            f"gain of {least:g} after {share:.0%} of the steps); look at the learning rate, at branches of "
+            f"the encoder that begin at zero, and at the loss beside its chance level"
+        )
+
     def _features(self, encoder: Encoder, rows: Rows) -> NDArray[np.float32]:
         pieces = (self.maker.clean(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH))
         features = embed(
             encoder,
             pieces,
-            precision="bf16" if self.speed.precision == "bf16-mixed" else "float32",
+            precision="bf16" if self.speed.settled().precision == "bf16-mixed" else "float32",
             channels_last=self.speed.channels_last,
         )
         if not np.isfinite(features).all():

@@ -148,9 +148,11 @@ def whole_batch(batch: Batch, views: Views) -> tuple[Batch, Views]:
         return batch, views
     crops = tuple(replace(crop, pixels=gather_rows(crop.pixels)) for crop in views.crops)
     distinct = None if views.distinct is None else gather_rows(views.distinct)
-    whole = Views(crops, gather_rows(views.pair_id), gather_rows(views.meaning), distinct)
+    domain = None if views.domain is None else gather_rows(views.domain.T.contiguous()).T
+    whole = Views(crops, gather_rows(views.pair_id), gather_rows(views.meaning), distinct, domain)
     device = views.pair_id.device
-    rows = (gather_rows(torch.from_numpy(part).to(device)).cpu().numpy() for part in batch[1:])
+    shares = (torch.from_numpy(part).to(device) for part in batch[1:] if part is not None)
+    rows = (gather_rows(share).cpu().numpy() for share in shares)
     return Batch(batch.epoch, *rows), whole
 
 

@@ -1,52 +1,289 @@
-"""What a run was made of: the facts a certificate compares, the images it may have seen, and the machine."""
+"""What a run was made of: the facts a certificate compares, the images it may have seen, and the machine.
+
+`Provenance` is the one record of it: the recipe, what was measured, and every session that worked on the run.
+On disk (provenance.json) the measured facts stand inside the recipe's own sections, so that a fact has the
+same dotted name in the file, in a contrast's `may_differ` and in a certificate.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
+from pydantic import BaseModel
 
-from sempairs.files import atomic_write, sha256_bytes
-from sempairs.training import processes
-from sempairs.training.data import TrainingData, epoch_size
-from sempairs.training.recipe import PretrainRecipe
+from sempairs.catalog.exposure import Inherited, record_beside, write_record
+from sempairs.catalog.sources import open_source
+from sempairs.config import Config, validate
+from sempairs.encoders.files import SPEC
+from sempairs.errors import UserError
+from sempairs.files import read_json, sha256_bytes, sha256_file
+from sempairs.precision import instruction_sets
 
-PACKAGES = ("sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow")
+if TYPE_CHECKING:
+    import torch
+
+    from sempairs.training.data import TrainingData
+    from sempairs.training.recipe import PretrainRecipe
+
+FORMAT = 2
+PACKAGES = (
+    "sempairs", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "scipy", "scikit-learn",
+    "pillow", "pyarrow",
+)  # fmt: skip
 # The engine comes under either name.
 _SAME = {"lightning-fabric": "pytorch-lightning"}
-EXPOSED = ("image_id", "file_hash", "pixel_hash", "split_group")
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class Code(Config):
+    """Which code ran. package_sha256: of every file of the package; it alone decides whether two runs had the
+    same code. commit, dirty, difference_sha256: of the package's own checkout, null outside one."""
+
+    package_sha256: str
+    commit: str | None = None
+    dirty: bool | None = None
+    difference_sha256: str | None = None
+
+
+class Hardware(Config):
+    """The machine. instructions: sets that arithmetic may use. device: the accelerator's name, or cpu."""
+
+    system: str
+    cpu: str
+    instructions: tuple[str, ...] = ()
+    cores: int | None
+    device: str
+
+
+class Machine(Config):
+    """What did the work: versions of the packages, hardware, threads, processes, code."""
+
+    versions: dict[str, str | None]
+    hardware: Hardware
+    threads: int
+    processes: int
+    code: Code
+
+
+class Session(Machine):
+    """One stretch of work on a run by one start of the program. started: seconds since 1970.
+
+    from_step: optimiser steps done before it. It describes a place and a time; what it inherits from
+    `Machine` is what may change a result.
+    """
+
+    started: float
+    from_step: int = 0
+    host: str
+    pid: int
+
+
+class PairFacts(Config):
+    """images: different images that pretraining can show. mining: the encoder that mined the pairs, if one
+    did: extra data, which a contrast has to declare."""
+
+    manifest_hash: str
+    anchor_hash: str
+    semantic_hash: str
+    per_epoch: int
+    images: int
+    class_histogram: dict[str, int]
+    mining: dict[str, Any] | None = None
+
+
+class DataFacts(Config):
+    """pixels: memory or files. pixels_sha256: of the pixel store that crops were cut from, null for files."""
+
+    catalog_hash: str
+    training_images: int
+    pixels: str
+    pixels_sha256: str | None = None
+
+
+class ScheduleFacts(Config):
+    steps: int
+    steps_per_epoch: int
+    warm_up_steps: int
+
+
+class OptimiserFacts(Config):
+    peak_lr: float
+
+
+class WeightHashes(Config):
+    encoder: str
+    method: str
+
+
+class Measured(Config):
+    """What a run measured of itself before its first step.
+
+    images_shown: showings, one a step of each anchor and of each of its partners. crops_per_pair: views that
+    are made of each pair, local ones included.
+    """
+
+    pairs: PairFacts
+    data: DataFacts
+    schedule: ScheduleFacts
+    optimiser: OptimiserFacts
+    images_shown: int
+    crops_per_pair: int
+    initial_weights: WeightHashes
+
+
+class Provenance(Config):
+    """All that a certificate compares of one run. sessions: every one since the run began, in order."""
+
+    recipe: dict[str, Any]
+    measured: Measured
+    sessions: tuple[Session, ...]
+
+    def record(self) -> dict[str, Any]:
+        """The form of provenance.json: the recipe with what was measured inside its sections, the machine of
+        the last session, and all sessions."""
+        measured = self.measured.model_dump(mode="json", exclude_none=True)
+        machine = self.sessions[-1].model_dump(mode="json", include=set(Machine.model_fields))
+        sessions = [session.model_dump(mode="json") for session in self.sessions]
+        return {**merged(self.recipe, measured), **machine, "format": FORMAT, "sessions": sessions}
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any], where: str = "provenance") -> Self:
+        """What `record` gave. Raises: UserError naming `where` if it is another thing."""
+        if record.get("format") != FORMAT:
+            remedy = "run it again with this version"
+            raise UserError(where, f"must have format {FORMAT}", record.get("format"), remedy)
+        left = {
+            name: value for name, value in record.items() if name not in {*Machine.model_fields, "format"}
+        }
+        sessions = left.pop("sessions", [])
+        measured: dict[str, Any] = {}
+        for name in Measured.model_fields:
+            section = _section(Measured, name)
+            if section is None or not isinstance(left.get(name), Mapping):
+                measured[name] = left.pop(name, None)
+            else:
+                found = left[name]
+                measured[name] = {key: found[key] for key in section.model_fields if key in found}
+                left[name] = {key: value for key, value in found.items() if key not in section.model_fields}
+                if not left[name]:  # a section of measured facts alone
+                    left.pop(name)
+        return validate(cls, {"recipe": left, "measured": measured, "sessions": sessions}, where)
+
+    def comparable(self) -> dict[str, Any]:
+        """The recipe and all facts, without places and times. A fact of the machine that was not the same in
+        all sessions reads "first, then second"; of the code counts what it is, not the name of its commit."""
+        machines = [machine_facts(session) for session in self.sessions]
+        facts = {name: _in_turn(machine.get(name) for machine in machines) for name in _all_keys(machines)}
+        measured = self.measured.model_dump(mode="json", exclude_none=True)
+        return {**merged(self.recipe, measured), **facts}
+
+
+def machine_facts(machine: Machine) -> dict[str, Any]:
+    """What of a session may change a result, by dotted name: versions, hardware, threads, processes, code."""
+    facts: dict[str, Any] = {f"versions.{name}": found for name, found in machine.versions.items()}
+    facts |= {f"hardware.{name}": found for name, found in machine.hardware.model_dump().items()}
+    facts |= {"threads": machine.threads, "processes": machine.processes}
+    return facts | {"code.package_sha256": machine.code.package_sha256}
+
+
+def measured_names() -> tuple[str, ...]:
+    """The dotted names of all facts that stand beside the recipe; a contrast may declare them."""
+    names: list[str] = []
+    for name in Measured.model_fields:
+        section = _section(Measured, name)
+        names += [name] if section is None else [f"{name}.{field}" for field in section.model_fields]
+    return (*names, *Machine.model_fields)
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    annotation = model.model_fields[name].annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _all_keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for record in records for key in record))
+
+
+def _in_turn(values: Iterable[Any]) -> Any:
+    different = list(dict.fromkeys(values))
+    return different[0] if len(different) == 1 else ", then ".join(str(value) for value in different)
+
+
+def session(device: torch.device, *, from_step: int = 0) -> Session:
+    """This process, now."""
+    place = {"started": time.time(), "from_step": from_step, "host": platform.node(), "pid": os.getpid()}
+    return Session.model_validate(environment(device) | place)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware, threads, processes and the code's commit (null outside a checkout)."""
+    """Versions, hardware, threads, processes and code: the fields of `Machine`."""
+    import torch
+
+    from sempairs.training import processes
+
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": {
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu(),
+            "instructions": list(instruction_sets()),
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
         "threads": torch.get_num_threads(),
         "processes": processes.count(),
-        "code": code_state(),
+        "code": code_state().model_dump(),
     }
 
 
-def code_state() -> dict[str, Any]:
-    """Commit of the package's own checkout, and the SHA-256 of what differs from it, null for nothing."""
-    here = Path(__file__).resolve().parent.parent
+def code_state() -> Code:
+    """The package's files as they are now, and what git says of them if they lie in their own checkout."""
+    package = package_sha256()
+    return Code(package_sha256=package, **_checkout_state(package))
+
+
+def package_sha256(folder: Path = PACKAGE) -> str:
+    """SHA-256 over names and contents of a package's files, but for hidden, backup and compiled ones.
+
+    A file is read again only where its size or time of change is another than before, so asking twice in a
+    process costs milliseconds, and an edit between training and scoring is seen.
+    """
+    found = (path for path in folder.rglob("*") if path.is_file() and _is_source(path.relative_to(folder)))
+    lines = []
+    for path in found:
+        about = path.stat()
+        lines.append(
+            (path.relative_to(folder).as_posix(), _file_sha256(path, about.st_size, about.st_mtime_ns))
+        )
+    return sha256_bytes("".join(f"{name}\0{digest}\n" for name, digest in sorted(lines)).encode())
+
+
+def _is_source(path: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+    return not hidden and path.suffix not in (".pyc", ".pyo") and not path.name.endswith("~")
+
+
+@lru_cache(maxsize=4096)
+def _file_sha256(path: Path, size: int, changed: int) -> str:
+    return sha256_file(path)
+
+
+@lru_cache(maxsize=1)
+def _checkout_state(package: str) -> dict[str, Any]:
+    """Commit of the package's own checkout, and the SHA-256 of what differs from it. package: the hash of the
+    files, as the same files are not asked about twice."""
     # A package installed beside a user's own repository is not part of it.
-    if _git(here, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return {"commit": None, "dirty": None, "difference_sha256": None}
-    commit = _git(here, "rev-parse", "HEAD")
+    if _git(PACKAGE, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return {}
+    commit = _git(PACKAGE, "rev-parse", "HEAD")
     difference = uncommitted()
     return {
         "commit": commit.strip() if commit else None,
@@ -57,40 +294,46 @@ def code_state() -> dict[str, Any]:
 
 def uncommitted() -> str:
     """What the package's checkout has that its last commit has not: a diff, then the names of new files."""
-    here = Path(__file__).resolve().parent.parent
-    difference = _git(here, "diff", "HEAD", "--", str(here)) or ""
-    fresh = _git(here, "ls-files", "--others", "--exclude-standard", "--", str(here)) or ""
+    difference = _git(PACKAGE, "diff", "HEAD", "--", str(PACKAGE)) or ""
+    fresh = _git(PACKAGE, "ls-files", "--others", "--exclude-standard", "--", str(PACKAGE)) or ""
     return difference + "".join(f"new file: {name}\n" for name in fresh.splitlines())
 
 
-def facts(
-    recipe: PretrainRecipe, data: TrainingData, *, steps: int, steps_per_epoch: int, warm_up: int
-) -> dict[str, Any]:
-    """What was measured, laid out like the recipe so that both merge into one record.
+def measure(
+    recipe: PretrainRecipe,
+    data: TrainingData,
+    *,
+    steps: int,
+    steps_per_epoch: int,
+    warm_up: int,
+    initial_weights: Mapping[str, str],
+) -> Measured:
+    """The facts of a run. initial_weights: hashes of encoder and method."""
+    from sempairs.training.crops import crops_per_pair
 
-    images: different images pretraining can show; images_shown: showings, two a pair and step.
-    """
-    return {
-        "pairs": {
-            "manifest_hash": data.plan.manifest_hash,
-            "anchor_hash": data.plan.anchor_hash,
-            "semantic_hash": data.plan.semantic_hash,
-            "per_epoch": epoch_size(data.plan),
-            "images": len(data.plan.images),
-            "class_histogram": data.plan.class_histogram(),
-            # The encoder that mined the pairs is extra data, which a contrast has to declare.
-            **({"mining": data.plan.selection.mining} if data.plan.selection.mining else {}),
-        },
-        "data": {
-            "catalog_hash": data.catalog.content_hash(),
-            "training_images": data.n_train,
-            "pixels": data.pixels,
-        },
-        "schedule": {"steps": steps, "steps_per_epoch": steps_per_epoch, "warm_up_steps": warm_up},
-        "optimiser": {"peak_lr": recipe.optimiser.peak_lr(recipe.batch_size)},
-        "images_shown": 2 * steps * recipe.batch_size,
-        "processes": processes.count(),
-    }
+    plan = data.plan
+    return Measured(
+        pairs=PairFacts(
+            manifest_hash=plan.manifest_hash,
+            anchor_hash=plan.anchor_hash,
+            semantic_hash=plan.semantic_hash,
+            per_epoch=plan.n,
+            images=len(plan.images),
+            class_histogram=plan.class_histogram(),
+            mining=plan.selection.mining or None,
+        ),
+        data=DataFacts(
+            catalog_hash=data.catalog.content_hash(),
+            training_images=data.n_train,
+            pixels=data.pixels,
+            pixels_sha256=data.pixels_sha256,
+        ),
+        schedule=ScheduleFacts(steps=steps, steps_per_epoch=steps_per_epoch, warm_up_steps=warm_up),
+        optimiser=OptimiserFacts(peak_lr=recipe.optimiser.peak_lr(recipe.batch_size)),
+        images_shown=(1 + recipe.objective.shown_partners) * steps * recipe.batch_size,
+        crops_per_pair=crops_per_pair(recipe),
+        initial_weights=WeightHashes.model_validate(initial_weights),
+    )
 
 
 def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
@@ -104,16 +347,38 @@ def merged(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def write_exposure(path: Path, data: TrainingData) -> None:
-    """Ids and hashes of every image that pretraining can show: what no scored image may share."""
-    columns = zip(*(data.catalog.pieces(name, data.plan.images) for name in EXPOSED), strict=True)
-    schema = pa.schema([data.catalog.base.schema.field(name) for name in EXPOSED])
-    with (
-        atomic_write(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer,
-    ):
-        for arrays in columns:
-            writer.write_table(pa.table(list(arrays), schema=schema))
+def inherited(recipe: PretrainRecipe) -> Inherited:
+    """What the encoder it starts from, and the one that mined its pairs, were shown.
+
+    Raises: UserError if a record must be beside the weights or pairs and is not.
+    """
+    found = recipe.pairs.inherited()
+    if recipe.encoder.weights is None:
+        return found
+    folder = Path(recipe.encoder.weights).resolve().parent
+    about = read_json(folder / SPEC) if (folder / SPEC).is_file() else {}
+    expected = about.get("exposure") if isinstance(about, dict) else None
+    record = record_beside(folder, expected, field="encoder.weights")
+    if record is None:
+        name = Path(recipe.encoder.weights).name
+        return found + Inherited((), (f"what the weights it started from ({name}) were trained on",))
+    return found + Inherited((record,))
+
+
+def write_exposure(
+    path: Path,
+    data: TrainingData,
+    inherits: Inherited | None = None,
+    *,
+    cache: Path | None = None,
+    read_pixels: bool = True,
+) -> None:
+    """Hashes and sketches of every image that pretraining can show, and all that is inherited: what no scored
+    image may share. read_pixels: False leaves out what the catalogue does not know."""
+    source = open_source(data.source) if read_pixels else None
+    write_record(
+        path, data.catalog, data.plan.images, source, inherits or Inherited(), cache=cache, shown=True
+    )
 
 
 def _version(package: str) -> str | None:

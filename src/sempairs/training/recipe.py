@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sempairs.catalog.labelling import Labelling
 from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
-from sempairs.methods import AnyMethodConfig
-from sempairs.pairs.config import PairsConfig
+from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
+from sempairs.pairs.config import AnyPairsConfig
+from sempairs.precision import auto_precision
+from sempairs.training.samplers import AnySampler, Shuffled
 from sempairs.views.config import ViewsConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -74,18 +76,30 @@ class ScheduleConfig(Config):
     final: Fraction = 0.0
 
 
+#: The names that training has for what `sempairs.precision` chooses between.
+MIXED = {"bf16": "bf16-mixed", "float32": "32-true"}
+
+
 class SpeedConfig(Config):
     """How the arithmetic is done. Each of these may change results in the last digits; all are recorded."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # auto: bf16-mixed where the device has instructions for it, else 32-true (`sempairs.precision`).
     # 64-true is slow: for comparing what should be equal, such as one process and several.
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = "bf16-mixed"
+    precision: Literal["auto", "32-true", "bf16-mixed", "64-true"] = "auto"
     channels_last: bool = True
     # torch.compile, for every network of the method while it trains; the first step waits for it.
     compile: bool = False
     # Updates of all weights in few operations instead of one at a time.
     fused: bool = True
     threads: Annotated[int, Field(ge=1)] | None = None  # torch's own choice where null
+
+    def settled(self, kept: str | None = None) -> SpeedConfig:
+        """With the precision `auto` takes: `kept`, of a run that has begun, else what suits the device."""
+        if self.precision != "auto":
+            return self
+        taken = kept or MIXED[auto_precision(self.device)]
+        return self.model_copy(update={"precision": taken})
 
 
 class MonitorConfig(Config):
@@ -101,6 +115,10 @@ class MonitorConfig(Config):
     images: Annotated[int, Field(ge=2)] = 2000
     # Collapse is announced below this share of 1/sqrt(width), the std of features that fill the sphere.
     collapse_below: Fraction = 0.05
+    # That the encoder learns little is announced where its kNN accuracy has gained less than this over the
+    # weights it started from, once this share of the steps has been taken.
+    little_below: Annotated[float, Field(ge=-1, le=1)] = 0.01
+    little_after: Fraction = 0.25
     tensorboard: bool = True
     csv: bool = True  # train.csv and probe.csv: the numbers of metrics.jsonl as tables
 
@@ -122,13 +140,17 @@ class PretrainRecipe(Config):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
-    pairs: PairsConfig
+    pairs: AnyPairsConfig
     views: ViewsConfig
     encoder: EncoderConfig
     method: AnyMethodConfig
+    # Which crops of a pair the method's loss compares: those of anchor and partner, or more.
+    objective: AnyObjectiveConfig = PairObjective()
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
-    batch_size: Annotated[int, Field(ge=2)] = 256  # over all processes
+    batch_size: Annotated[int, Field(ge=2, validate_default=True)] = 256  # over all processes
+    # How an epoch's pairs are cut into batches: as they come, or so that none holds a meaning twice.
+    sampler: AnySampler = Shuffled()
     # Pairs that a process passes through an encoder at once, with the gradients of the whole batch all the
     # same (training/cached.py): for batches that do not fit in memory. null: all of them.
     micro_batch: Annotated[int, Field(ge=2)] | None = None
@@ -136,3 +158,30 @@ class PretrainRecipe(Config):
     speed: SpeedConfig = SpeedConfig()
     monitor: MonitorConfig = MonitorConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    # Modules or Python files of others, which register what this recipe names (`sempairs.plugins`).
+    plugins: tuple[str, ...] = ()
+
+    @field_validator("objective")
+    @classmethod
+    def _of_the_method(cls, objective: AnyObjectiveConfig, info: ValidationInfo) -> AnyObjectiveConfig:
+        method, views = info.data.get("method"), info.data.get("views")
+        if isinstance(objective, PairObjective) or method is None:
+            return objective
+        if not issubclass(METHODS.get(method.name), PairMethod):
+            takers = (name for name in METHODS.names() if issubclass(METHODS.get(name), PairMethod))
+            raise ValueError(f"must be pair for {method.name}; others are for {', '.join(takers)}")
+        if views is not None and views.local is not None and not objective.takes_local:
+            raise ValueError("takes no local crops: set views.local to null")
+        pairs = info.data.get("pairs")
+        if pairs is not None and pairs.mode != "redrawn" and objective.shown_partners > 1:
+            raise ValueError("shows several partners of each anchor, so pairs.mode must be redrawn")
+        return objective
+
+    @field_validator("batch_size")
+    @classmethod
+    def _fits_the_method(cls, size: int, info: ValidationInfo) -> int:
+        method = info.data.get("method")  # absent where it is at fault itself
+        most = method.largest_batch if method else None
+        if method and most is not None and size > most:
+            raise ValueError(f"must be at most {most} for {method.name}: its queue is to hold a batch")
+        return size

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from time import monotonic, perf_counter, time
+from time import monotonic, perf_counter
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -23,8 +21,9 @@ from tqdm import tqdm
 from sempairs.config import save_config
 from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
 from sempairs.errors import UserError
-from sempairs.files import folder_lock, read_json, write_json
+from sempairs.files import folder_lock, read_json, sha256_file, write_json
 from sempairs.methods import build_method
+from sempairs.precision import emulation_note
 from sempairs.progress import bar
 from sempairs.training import folder, processes, provenance
 from sempairs.training.cached import micro_batch_note
@@ -35,7 +34,7 @@ from sempairs.training.checkpoint import (
     save_checkpoint,
 )
 from sempairs.training.crops import check_crops
-from sempairs.training.data import batches, epoch_size, load_data, near, read_ahead, steps_per_epoch
+from sempairs.training.data import batches, epoch_steps, load_data, near, read_ahead
 from sempairs.training.failure import keep_failure
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
@@ -72,6 +71,7 @@ class Progress:
     meter: Meter = field(default_factory=Meter)
     loss: float = 0.0
     probe: Log = field(default_factory=dict)
+    first: Log = field(default_factory=dict)  # the probe before training
     seconds: float = 0.0
 
     @classmethod
@@ -80,12 +80,18 @@ class Progress:
 
 
 def pretrain(
-    recipe: PretrainRecipe, out: str | Path, *, resume: bool = False, pixel_cache: Path | None = None
+    recipe: PretrainRecipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    pixel_cache: Path | None = None,
+    on_session: Callable[[provenance.Session], None] | None = None,
 ) -> RunSummary:
     """Pretrains an encoder as `recipe` says and leaves everything about it in the folder `out`.
 
     resume: go on from the last checkpoint in `out`; start afresh where there is none; return at once where
     the run is finished. pixel_cache: a folder where decoded pixels are kept for runs over the same images.
+    on_session: called with the record of this session before its first step.
     Raises: UserError for whatever of recipe, data or folder does not hold, for a full disk and for a loss
     that is not finite; Interrupted on Ctrl-C, after saving.
     Started by torchrun or srun, the processes train as one; the first alone writes into `out`. What is wrong
@@ -98,10 +104,13 @@ def pretrain(
         if done is not None:
             return _summary(target, done, already_finished=True)
     folder.refuse_if_used(target, resume=resume)
+    # A run that goes on elsewhere keeps the precision it began with; a new one has nothing to keep.
+    kept = folder.kept_precision(target) if resume and folder.has_state(target) else None
+    asked, recipe = recipe, recipe.model_copy(update={"speed": recipe.speed.settled(kept)})
     fabric = make_fabric(recipe.speed)
-    with _threads(recipe.speed.threads), ExitStack() as held:
+    with arithmetic_threads(recipe.speed.threads), ExitStack() as held:
         # Everything that can be wrong with the recipe shows here, before the folder is touched.
-        run = _Run(recipe, target, pixel_cache, fabric)
+        run = _Run(recipe, asked, target, pixel_cache, fabric, on_session)
 
         def hold() -> None:
             held.enter_context(folder_lock(target))
@@ -113,13 +122,23 @@ def pretrain(
 
 
 class _Run:
-    """One session of a run."""
+    """One session of a run. asked: the recipe before `auto` was settled, as the folder keeps it."""
 
-    def __init__(self, recipe: PretrainRecipe, out: Path, pixel_cache: Path | None, fabric: Any) -> None:
-        self.recipe, self.out = recipe, out
+    def __init__(
+        self,
+        recipe: PretrainRecipe,
+        asked: PretrainRecipe,
+        out: Path,
+        pixel_cache: Path | None,
+        fabric: Any,
+        on_session: Callable[[provenance.Session], None] | None,
+    ) -> None:
+        self.recipe, self.asked, self.out, self.on_session = recipe, asked, out, on_session
+        self.pixel_cache = pixel_cache
+        self.inherited = provenance.inherited(recipe)
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
-        self.per_epoch = steps_per_epoch(epoch_size(self.data.plan), recipe.batch_size)
+        self.per_epoch = epoch_steps(self.data.plan, recipe.sampler, recipe.batch_size)
         self.total = recipe.schedule.duration.steps(self.per_epoch)
         self.warm_up = recipe.schedule.warm_up.steps(self.per_epoch)
         if self.total < 1:
@@ -130,25 +149,35 @@ class _Run:
         encoder = build_encoder(recipe.encoder, seed=recipe.seed)
         check_crops(recipe, encoder)
         meanings = int(self.data.plan.meaning.max()) + 1
-        method = build_method(recipe.method, encoder, encoder.width, seed=recipe.seed, meanings=meanings)
-        self.initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
+        method = build_method(
+            recipe.method,
+            encoder,
+            encoder.width,
+            seed=recipe.seed,
+            meanings=meanings,
+            objective=recipe.objective,
+        )
+        initial = {"encoder": weight_hash(encoder.model), "method": weight_hash(method)}
         store = near(self.data.store, fabric.device)
         self.maker = ViewMaker(
-            recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots
+            recipe.views, store, seed=recipe.seed, device=fabric.device, slots=method.slots,
+            domains=self.data.domains(recipe.pairs.domain) if method.needs_domains else None,
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
         self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
-        self.facts = provenance.facts(
-            recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up
-        )
+        self.facts = provenance.measure(
+            recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up,
+            initial_weights=initial,
+        )  # fmt: skip
         # What a checkpoint must have been made of for this session to go on with it.
         self.identity = {
             "manifest_hash": self.data.plan.manifest_hash,
             "anchor_hash": self.data.plan.anchor_hash,
             "images_hash": rows_hash(self.data.catalog),  # pairs are known by ids: not by what the files hold
-            "initial_weights": self.initial["method"],
+            "initial_weights": initial["method"],
+            "pixels": self.data.pixels_sha256 or self.data.pixels,
         }
-        processes.refuse_unless_same(self.identity)
+        processes.refuse_unless_same({**self.identity, "precision": recipe.speed.precision})
         self.progress = Progress()
         self.trackers: Trackers | None = None  # of the first process
         self.warned = False  # of the projections, once a session
@@ -202,19 +231,24 @@ class _Run:
 
     def _describe(self, start: int | None) -> None:
         """Writes what is known before the first step; a resumed session adds itself to the sessions."""
-        recipe = self.recipe.model_dump(mode="json")
-        machine = provenance.environment(self.trainer.fabric.device)
-        session = {"started": time(), "from_step": start or 0, "host": platform.node(), "pid": os.getpid()}
-        kept = self.out / folder.ENVIRONMENT
-        sessions = read_json(kept)["sessions"] if start is not None and kept.exists() else []
-        save_config(self.recipe, self.out / folder.RECIPE)
-        write_json(self.out / folder.RESOLVED, provenance.merged(recipe, self.facts))
-        write_json(kept, {**machine, "sessions": [*sessions, session | machine]})
-        record = provenance.merged(recipe, self.facts)
-        record |= {"format": 1, "initial_weights": self.initial, **machine}
+        session = provenance.session(self.trainer.fabric.device, from_step=start or 0)
+        if self.on_session is not None:
+            self.on_session(session)
+        earlier = self._sessions() if start is not None else ()
+        made_of = provenance.Provenance(
+            recipe=self.recipe.model_dump(mode="json"), measured=self.facts, sessions=(*earlier, session)
+        )
+        record = made_of.record()
+        machine = {name: record[name] for name in provenance.Machine.model_fields}
+        save_config(self.asked, self.out / folder.RECIPE)
+        resolved = record.keys() - {"format", "sessions", "initial_weights", *machine} | {"processes"}
+        write_json(self.out / folder.RESOLVED, {name: record[name] for name in resolved})
+        write_json(self.out / folder.ENVIRONMENT, {**machine, "sessions": record["sessions"]})
         write_json(self.out / folder.PROVENANCE, record)
-        provenance.write_exposure(self.out / folder.EXPOSURE, self.data)
-        difference = provenance.uncommitted() if machine["code"]["dirty"] else ""
+        if start is None or not (self.out / folder.EXPOSURE).is_file():
+            exposure = self.out / folder.EXPOSURE
+            provenance.write_exposure(exposure, self.data, self.inherited, cache=self.pixel_cache)
+        difference = provenance.uncommitted() if session.code.dirty else ""
         folder.remove(self.out / folder.DIFFERENCE)
         if difference:
             (self.out / folder.DIFFERENCE).write_text(difference, encoding="utf-8")
@@ -222,11 +256,28 @@ class _Run:
             say(f"{self.data.unreadable} unreadable images are left out; `sempairs data scan` lists them")
         for note in self.monitor.images.notes:
             say(note)
+        shown, pairs = self.per_epoch * self.recipe.batch_size, self.data.plan.n
+        if pairs - shown >= self.recipe.batch_size:
+            say(f"sampler: an epoch shows {shown:,} of the {pairs:,} pairs, other ones each time")
+        half = self.recipe.speed.precision == "bf16-mixed"
+        emulated = emulation_note(self.trainer.fabric.device.type) if half else None
+        if emulated:
+            say(emulated)
         # Micro-batches of one number, of all processes, are normalised together.
         micro, batch = self.recipe.micro_batch, self.recipe.batch_size
         statistics = micro_batch_note(self.trainer.method, micro and micro * processes.count(), batch)
         if statistics:
             say(statistics)
+
+    def _sessions(self) -> tuple[provenance.Session, ...]:
+        """Those before this one. Raises: UserError if their record is missing or damaged."""
+        path = self.out / folder.PROVENANCE
+        record = read_json(path)
+        if record.get("format") == 1:  # begun by a version that did not hash the package's files
+            earlier = read_json(self.out / folder.ENVIRONMENT)["sessions"]
+            unknown = {"package_sha256": "unknown"}
+            return tuple(provenance.Session(**{**one, "code": unknown | one["code"]}) for one in earlier)
+        return provenance.Provenance.parse(record, str(path)).sessions
 
     def _train(self, start: int) -> None:
         recipe = self.recipe
@@ -235,7 +286,8 @@ class _Run:
         save_every = max(1, recipe.checkpoint.every.steps(self.per_epoch))
         plan = batches(
             self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
-            rank=processes.rank(), world=processes.count(),
+            rank=processes.rank(), world=processes.count(), partners=recipe.objective.shown_partners,
+            sampler=recipe.sampler,
         )  # fmt: skip
         began = perf_counter() - self.progress.seconds
         with (
@@ -247,9 +299,9 @@ class _Run:
                 self.progress.meter.add(numbers)
                 if taken % log_every == 0 or taken == self.total:
                     means = self._log(taken, embeddings)
-                    shown.set_postfix_str(
-                        f"loss {means['loss']:.4f}, {means['pairs_per_second']:,.0f} pairs/s", refresh=False
-                    )
+                    level = f" (chance {means['loss_chance']:.4f})" if "loss_chance" in means else ""
+                    rate = f"{means['pairs_per_second']:,.0f} pairs/s"
+                    shown.set_postfix_str(f"loss {means['loss']:.4f}{level}, {rate}", refresh=False)
                 shown.update(1)
                 if probe_every and (taken % probe_every == 0 or taken == self.total):
                     self._probe(taken)
@@ -271,6 +323,9 @@ class _Run:
         means["batch_std"] = relative_std(processes.gather_rows(embeddings).float().cpu().numpy())
         means["pairs_per_second"] = self.recipe.batch_size / (means["data_seconds"] + means["step_seconds"])
         means["epoch"] = taken / self.per_epoch
+        levels = self.trainer.method.levels(self.recipe.batch_size)
+        if levels is not None:
+            means |= {"loss_chance": levels.chance, "loss_collapse": levels.collapse}
         self._write("train", taken, means)
         warning = projection_warning(means) if taken > self.warm_up and not self.warned else None
         if warning:
@@ -283,8 +338,11 @@ class _Run:
             return
         self.progress.probe = processes.from_first(lambda: self.monitor.probe(self._encoder()))
         self._write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
-        warning = self.monitor.warning(self.progress.probe) if taken else None
-        if warning:
+        if not taken:
+            self.progress.first = self.progress.probe
+            return
+        progress = taken / self.total
+        for warning in self.monitor.warnings(self.progress.probe, self.progress.first, progress):
             say(f"step {taken}: {warning}")
 
     def _write(self, kind: str, taken: int, values: Log) -> None:
@@ -316,6 +374,7 @@ class _Run:
         save_encoder(
             self.out, self._encoder(), self.recipe.encoder,
             input_size=views.size, mean=views.mean, std=views.std,
+            exposure=sha256_file(self.out / folder.EXPOSURE),
         )  # fmt: skip
         done = {
             "format": 1,
@@ -324,6 +383,7 @@ class _Run:
             "probe": self.progress.probe,
             "seconds": self.progress.seconds,
             "weight_hash": weight_hash(self._encoder().model),
+            "files": {name: sha256_file(self.out / name) for name in folder.sealed(self.out)},
         }
         write_json(self.out / folder.FINISHED, done)
         return done
@@ -341,7 +401,7 @@ def _summary(out: Path, done: dict[str, Any], **more: Any) -> RunSummary:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def arithmetic_threads(count: int | None) -> Iterator[None]:
     """torch's number of threads for arithmetic, inside the block."""
     before = torch.get_num_threads()
     if count is not None:

@@ -35,6 +35,7 @@ class Recipe:
     SwAV's where nothing else is said: blurred half the time, never solarised. All else is as for global ones.
     """
 
+    name: str
     crop_scale: tuple[float, float] | None
     jitter_strength: tuple[float, float, float, float]  # brightness, contrast, saturation, hue
     sides: tuple[Side, Side]
@@ -54,22 +55,31 @@ class Recipe:
 RECIPES: Registry[Recipe] = Registry("views.recipe")
 
 # Chen et al. 2020, arXiv:2002.05709, Appendix A, colour strength 1.
-RECIPES.register("simclr")(Recipe((0.08, 1.0), (0.8, 0.8, 0.8, 0.2), (Side(0.5), Side(0.5))))
+RECIPES.register(Recipe("simclr", (0.08, 1.0), (0.8, 0.8, 0.8, 0.2), (Side(0.5), Side(0.5))))
 # Chen et al. 2020, arXiv:2003.04297; the reference code's numbers. SimSiam uses the same.
-RECIPES.register("moco-v2")(Recipe((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), (Side(0.5), Side(0.5))))
+RECIPES.register(Recipe("moco-v2", (0.2, 1.0), (0.4, 0.4, 0.4, 0.1), (Side(0.5), Side(0.5))))
 # Grill et al. 2020, arXiv:2006.07733, Appendix B; Barlow Twins and VICReg use the same.
-RECIPES.register("byol")(Recipe((0.08, 1.0), (0.4, 0.4, 0.2, 0.1), (Side(1.0, 0.0), Side(0.1, 0.2))))
+RECIPES.register(Recipe("byol", (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), (Side(1.0, 0.0), Side(0.1, 0.2))))
 # Caron et al. 2020, arXiv:2006.09882, Appendix A, and the reference code: SimCLR's colours; 2 global crops of
 # 224 px, 6 local ones of 96 px.
-RECIPES.register("swav")(Recipe((0.14, 1.0), (0.8, 0.8, 0.8, 0.2), (Side(0.5), Side(0.5))))
+RECIPES.register(Recipe("swav", (0.14, 1.0), (0.8, 0.8, 0.8, 0.2), (Side(0.5), Side(0.5))))
 # Caron et al. 2021, arXiv:2104.14294, and the reference code's defaults: BYOL's colours and sides; 2 global
 # crops of 224 px, 8 local ones of 96 px. For ResNet-50 its authors took SwAV's two scales.
-RECIPES.register("dino")(
-    Recipe((0.4, 1.0), (0.4, 0.4, 0.2, 0.1), (Side(1.0, 0.0), Side(0.1, 0.2)), local_scale=(0.05, 0.4))
+RECIPES.register(
+    Recipe(
+        "dino", (0.4, 1.0), (0.4, 0.4, 0.2, 0.1), (Side(1.0, 0.0), Side(0.1, 0.2)), local_scale=(0.05, 0.4)
+    )
 )
 # For small images, which a blur would rob of what they show.
-RECIPES.register("lab")(
-    Recipe((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), (Side(0.0), Side(0.0)), local_scale=(0.05, 0.4), local=Side(0.0))
+RECIPES.register(
+    Recipe(
+        "lab",
+        (0.2, 1.0),
+        (0.4, 0.4, 0.4, 0.1),
+        (Side(0.0), Side(0.0)),
+        local_scale=(0.05, 0.4),
+        local=Side(0.0),
+    )
 )
 
 

@@ -6,7 +6,7 @@ together, so that each step runs on whole arrays) and put back in place. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, pairwise
 
@@ -31,6 +31,7 @@ from sempairs.views.records import PAIR, Crop, Member, Slot, Views
 from sempairs.views.store import ImageStore, on_white
 
 Int = NDArray[np.int64]
+Rows = dict[tuple[Member, int], Int]  # of each image of a pair: anchor, first partner, ...
 
 MEMBERS: tuple[Member, ...] = ("anchor", "partner")
 # Pixels of output worked on at once: near the cache of a core, or enough to fill an accelerator.
@@ -42,6 +43,7 @@ _NO_HUE, _NO_JITTER = 4, 5
 class ViewMaker:
     """Makes the crops in `slots` of pairs of images of a store by one config; then local ones, if it has any.
 
+    domains: of each row of the store the number of its domain, handed on with the views.
     The same key gives the same views: parameters bit for bit, whatever the batches; pixels bit for bit on one
     machine, device and number of threads. Work is done in float32 also under autocast and TF32.
     """
@@ -54,47 +56,65 @@ class ViewMaker:
         seed: int,
         device: torch.device | str = "cpu",
         slots: Sequence[Slot] = PAIR,
+        domains: Int | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
         self.device = torch.device(device)
         self.slots = tuple(slots)
+        self._domains = domains
         self._recipe = config.resolved()
-        # The members that global and local crops show.
-        self._global = [slot.member for slot in self.slots if slot.kind == "global"]
-        self._local = [MEMBERS[i % 2] for i in range(config.local.count if config.local else 0)]
+        self._global = [slot for slot in self.slots if slot.kind == "global"]
+        locals_ = config.local.count if config.local else 0
+        self._local = [Slot(MEMBERS[i % 2], "local") for i in range(locals_)]
         assert self._global and all(slot.kind != "local" for slot in self.slots)
         self._store = store.on_white() if config.background == "white" else store
         self._mean = torch.tensor(config.mean, device=self.device)[:, None, None, None]
         self._inverse_std = (1.0 / torch.tensor(config.std, device=self.device))[:, None, None, None]
 
     def make(
-        self, epoch: int, anchor: ArrayLike, partner: ArrayLike, occurrence: ArrayLike, meaning: ArrayLike
+        self,
+        epoch: int,
+        anchor: ArrayLike,
+        partner: ArrayLike,
+        occurrence: ArrayLike,
+        meaning: ArrayLike,
+        further: ArrayLike | None = None,
     ) -> Views:
-        """The crops of each pair: rows of the store `anchor` and `partner`, key `occurrence`, all (B,).
+        """The crops of each pair: rows of the store `anchor` and `partner`, key `occurrence`, all (B,), and
+        `further` (B, K), rows of the partners that come after the first.
 
         Those of the slots, an original as `clean` gives it; then local ones, of anchor and partner in turn.
         """
-        rows: dict[Member, Int] = {"anchor": _whole(anchor), "partner": _whole(partner)}
+        others = [] if further is None else list(_whole(further).T)
+        rows: Rows = {("anchor", 0): _whole(anchor)}
+        rows |= {("partner", number): of for number, of in enumerate([_whole(partner), *others])}
         keys, local = _whole(occurrence), self.config.local
         pixels = self._views(self._global, rows, self.parameters(epoch, keys), self.config.size)
         crops = [
-            Crop(self.clean(rows[s.member]) if s.kind == "original" else next(pixels), s.member, s.kind)
+            Crop(self.clean(rows[_shown(s)]) if s.kind == "original" else next(pixels), s.member, s.kind)
             for s in self.slots
         ]
         if local is not None:
             pixels = self._views(self._local, rows, self.local_parameters(epoch, keys), local.size)
-            crops += [Crop(next(pixels), member, "local") for member in self._local]
+            crops += [Crop(next(pixels), slot.member, "local") for slot in self._local]
         return Views(
             crops=tuple(crops),
             pair_id=torch.from_numpy(keys).to(self.device),
             meaning=torch.from_numpy(_whole(meaning)).to(self.device),
-            distinct=torch.from_numpy(rows["anchor"] != rows["partner"]).to(self.device),
+            distinct=torch.from_numpy(rows["anchor", 0] != rows["partner", 0]).to(self.device),
+            domain=self._domain([*self.slots, *self._local], rows),
         )
 
-    def prefetch(self, anchor: ArrayLike, partner: ArrayLike) -> None:
+    def _domain(self, slots: Sequence[Slot], rows: Rows) -> Tensor | None:
+        """(V, B) the domain of the image that each slot shows, if domains are known."""
+        if self._domains is None:
+            return None
+        return torch.from_numpy(self._domains[np.stack([rows[_shown(s)] for s in slots])]).to(self.device)
+
+    def prefetch(self, *rows: ArrayLike) -> None:
         """Says that `make` will soon be asked for these rows: a store of files begins to read them."""
-        self._store.prefetch(np.concatenate([_whole(anchor), _whole(partner)]))
+        self._store.prefetch(np.concatenate([_whole(some).ravel() for some in rows]))
 
     def clean(self, rows: ArrayLike) -> Tensor:
         """The images themselves, (B, 3, S, S) normalised: resized with antialiasing, on white."""
@@ -130,12 +150,10 @@ class ViewMaker:
             background=self._store.channels == 4,
         )
 
-    def _views(
-        self, members: Sequence[Member], rows: Mapping[Member, Int], drawn: ViewParameters, size: int
-    ) -> Iterator[Tensor]:
-        """Views (B, 3, size, size) of each of `members`, whose images are `rows` (B,)."""
-        pixels = self._render(np.concatenate([rows[member] for member in members]), drawn, size)
-        return iter(pixels.view(len(members), len(rows["anchor"]), *pixels.shape[1:]))
+    def _views(self, slots: Sequence[Slot], rows: Rows, drawn: ViewParameters, size: int) -> Iterator[Tensor]:
+        """Views (B, 3, size, size) for each of `slots`, of the images at `rows` (B,)."""
+        pixels = self._render(np.concatenate([rows[_shown(slot)] for slot in slots]), drawn, size)
+        return iter(pixels.view(len(slots), len(rows["anchor", 0]), *pixels.shape[1:]))
 
     def _render(self, rows: Int, drawn: ViewParameters, size: int) -> Tensor:
         """Views (V, 3, size, size) of the store's images at `rows` (V,)."""
@@ -214,13 +232,18 @@ def _whole(values: ArrayLike) -> Int:
     return np.asarray(values).astype(np.int64)
 
 
-def _numbered(members: Sequence[Member]) -> list[int]:
-    """The slots of global crops of `members`: that of each one's first crop, then those of further ones.
+def _shown(slot: Slot) -> tuple[Member, int]:
+    """Which image of a pair a slot shows."""
+    return slot.member, slot.number
+
+
+def _numbered(slots: Sequence[Slot]) -> list[int]:
+    """The numbers, in keys, of global crops: of each member's first crop, then those of further ones.
 
     So crops asked for beside the usual two change neither of these.
     """
     first, further = dict(zip(MEMBERS, SLOTS, strict=True)), count(FURTHER)
-    return [first.pop(member) if member in first else next(further) for member in members]
+    return [first.pop(slot.member) if slot.member in first else next(further) for slot in slots]
 
 
 def _chains(parameters: ViewParameters) -> NDArray[np.float64]:

@@ -20,9 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from sempairs.catalog import images
-from sempairs.catalog.sources.base import FileSource, Source, UnreadableImage
+from sempairs.catalog.sources.base import FileSource, Source, UnreadableImage, unreadable
 from sempairs.catalog.table import Catalog
-from sempairs.errors import UserError
 from sempairs.views.store import Bytes, image_bytes, on_white
 
 # The batch in work and the one that is read ahead.
@@ -95,8 +94,7 @@ class FileStore:
         try:
             image = self._scaled(uri) or self._source.open_image(uri)
         except UnreadableImage as error:
-            remedy = "repair or remove it, then scan again"
-            raise UserError(uri, f"cannot be read ({error})", remedy=remedy) from None
+            raise unreadable([(uri, error)], self._source.spec) from None
         if self.channels == 4 or image.mode == "RGB":
             return image_bytes(image, self.size, self.channels)
         # As a store in memory does it: first resized, then laid on white.

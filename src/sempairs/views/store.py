@@ -3,17 +3,19 @@
 An image is resized with antialiasing (Pillow's triangle filter, colours weighted by alpha) so that its
 shorter side fits, and cut to its centre; of a square image nothing is lost.
 On disk a store is one file: a header of `_HEADER` bytes (a tag, then JSON), then the pixels, memory-mapped.
+The header holds the SHA-256 of the pixels, which is compared whenever a store is opened.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,15 +24,16 @@ from PIL import Image
 from torch import Tensor
 
 from sempairs.catalog.hashing import ArrayHash
-from sempairs.catalog.sources.base import Source, UnreadableImage
+from sempairs.catalog.sources.base import Source, UnreadableImage, unreadable
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
-from sempairs.files import atomic_write
+from sempairs.files import atomic_write, stable_hash
 from sempairs.progress import track
 
 Bytes = NDArray[np.uint8]
 
-_TAG = b"sempairs pixels 1\n"
+_FORMAT = 2
+_TAG = b"sempairs pixels %d\n" % _FORMAT
 _HEADER = 4096
 _BLOCK = 1024  # images at once, where all are gone through
 
@@ -65,11 +68,12 @@ class ImageStore(Protocol):
 class PixelStore:
     """Pixels (N, C, S, S) uint8, row i the image of the catalogue's row i; C is 3, or 4 with alpha last.
 
-    rows_hash: of the catalogue's ids and file hashes in their order.
+    rows_hash: of the catalogue's ids and file hashes in their order. sha256: of the pixels, where known.
     """
 
     pixels: Tensor
     rows_hash: str
+    sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -83,6 +87,10 @@ class PixelStore:
         """Side of an image in pixels."""
         return self.pixels.shape[2]
 
+    def content_hash(self) -> str:
+        """SHA-256 of the pixels, whatever images they are of."""
+        return self.sha256 or _content_hash(self.pixels.cpu().numpy())
+
     @classmethod
     def build(
         cls,
@@ -93,12 +101,13 @@ class PixelStore:
         *,
         workers: int | None = None,
         channels: int | None = None,
+        shown: bool = True,
     ) -> PixelStore:
         """Reads every image of `catalog` from `source`, on `workers` threads, into memory or the file `path`.
 
         channels: 3 lays transparent images on white, 4 keeps alpha, None keeps it if any image needs it.
-        A store at `path` is replaced, whole or not at all.
-        Raises: UserError naming the first image that cannot be read, or why the file cannot be written.
+        shown: with its progress. A store at `path` is replaced, whole or not at all.
+        Raises: UserError naming all images that cannot be read, or why the file cannot be written.
         """
         assert channels in (None, 3, 4)
         if size < 1 or len(catalog) == 0:
@@ -106,7 +115,9 @@ class PixelStore:
             raise UserError("pixel store", "needs at least one image and one pixel", got)
         for count in (channels,) if channels else (3, 4):
             try:
-                return cls._build(source, catalog, size, path, workers, count, laid_on_white=channels == 3)
+                return cls._build(
+                    source, catalog, size, path, workers, count, laid_on_white=channels == 3, shown=shown
+                )
             except _Transparent:
                 continue  # met where none was expected: once more from the start, with room for alpha
         raise AssertionError("a store of four channels has room for alpha")
@@ -122,25 +133,21 @@ class PixelStore:
         channels: int,
         *,
         laid_on_white: bool,
+        shown: bool,
     ) -> PixelStore:
         shape, digest = (len(catalog), channels, size, size), rows_hash(catalog)
 
         def load(uri: str) -> Bytes:
-            try:
-                image = source.open_image(uri)
-            except UnreadableImage as error:
-                remedy = "repair or remove it, then scan again"
-                raise UserError(uri, f"cannot be read ({error})", remedy=remedy) from None
-            return image_bytes(image, size, channels, laid_on_white=laid_on_white)
+            return image_bytes(source.open_image(uri), size, channels, laid_on_white=laid_on_white)
 
         uris = catalog.column("uri")
         if path is None:
             pixels = np.empty(shape, dtype=np.uint8)
-            _fill(pixels, uris, load, workers)
+            _fill(pixels, uris, load, workers, source.spec, shown=shown)
             return cls(torch.from_numpy(pixels), digest)
-        header = {"shape": shape, "rows_hash": digest}
+        header: dict[str, Any] = {"shape": shape, "rows_hash": digest}
         with atomic_write(path) as temporary:
-            temporary.write_bytes((_TAG + json.dumps(header).encode()).ljust(_HEADER))
+            temporary.write_bytes(b" " * _HEADER)
             try:
                 with open(temporary, "r+b") as handle:
                     # A full disk is found here, not as a signal while writing to mapped memory.
@@ -148,15 +155,19 @@ class PixelStore:
             except OSError as error:
                 raise UserError(str(path), f"cannot be written ({error.strerror})") from None
             mapped = np.memmap(temporary, dtype=np.uint8, mode="r+", offset=_HEADER, shape=shape)
-            _fill(mapped, uris, load, workers)
+            _fill(mapped, uris, load, workers, source.spec, shown=shown)
             mapped.flush()
+            header["sha256"] = _content_hash(mapped)
+            with open(temporary, "r+b") as handle:
+                handle.write((_TAG + json.dumps(header).encode()).ljust(_HEADER))
         return cls.open(path, catalog=catalog, size=size)
 
     @classmethod
     def open(cls, path: Path, *, catalog: Catalog | None = None, size: int | None = None) -> PixelStore:
-        """The store in a file, memory-mapped; checked against `catalog` and `size` where given.
+        """The store in a file, memory-mapped; checked against its hash, and `catalog` and `size` where given.
 
-        Raises: UserError if the file is no store, is cut short, or holds other images or another size.
+        All pixels are read once for it. Raises: UserError if the file is no store, is cut short, was altered,
+        or holds other images or another size.
         """
         remedy = "remove it and build it again"
         try:
@@ -170,6 +181,7 @@ class PixelStore:
                 raise ValueError
             header = json.loads(head[len(_TAG) :])
             shape, digest = tuple(int(n) for n in header["shape"]), str(header["rows_hash"])
+            content = str(header["sha256"])
         except (ValueError, KeyError, TypeError):
             rule = "is not a pixel store of this version"
             raise UserError("pixel store", rule, str(path), remedy) from None
@@ -181,7 +193,9 @@ class PixelStore:
             raise UserError("pixel store", "holds the images of another catalogue", str(path), remedy)
         # Copy on write: torch wants memory it may write to, and nobody does.
         mapped = np.memmap(path, dtype=np.uint8, mode="c", offset=_HEADER, shape=shape)
-        return cls(torch.from_numpy(mapped), digest)
+        if _content_hash(mapped) != content:
+            raise UserError("pixel store", "was altered after it was built", str(path), remedy)
+        return cls(torch.from_numpy(mapped), digest, content)
 
     @classmethod
     def open_or_build(
@@ -194,7 +208,8 @@ class PixelStore:
 
     def resident(self, device: torch.device | str = "cpu") -> PixelStore:
         """The same store read whole into the memory of `device`."""
-        return PixelStore(torch.empty_like(self.pixels, device=device).copy_(self.pixels), self.rows_hash)
+        pixels = torch.empty_like(self.pixels, device=device).copy_(self.pixels)
+        return PixelStore(pixels, self.rows_hash, self.sha256)
 
     def on_white(self) -> PixelStore:
         """The store with three channels, in memory; itself where it has no alpha."""
@@ -242,6 +257,28 @@ def image_bytes(image: Image.Image, size: int, channels: int, *, laid_on_white: 
     return np.asarray(image).transpose(2, 0, 1)
 
 
+def store_key(catalog: Catalog, size: int) -> str:
+    """What a store of these images is named after; a store of an older form has another name."""
+    return stable_hash([rows_hash(catalog), size, _FORMAT])[:32]
+
+
+def stored_hash(path: Path) -> str:
+    """The hash of the pixels that a store's header names, "" of what is no store; nothing is compared."""
+    try:
+        with path.open("rb") as handle:
+            return str(json.loads(handle.read(_HEADER)[len(_TAG) :])["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _content_hash(pixels: Bytes) -> str:
+    """Of shape and bytes, (N, C, S, S) uint8."""
+    digest = hashlib.sha256(json.dumps(list(pixels.shape)).encode())
+    for start in range(0, len(pixels), _BLOCK):
+        digest.update(np.ascontiguousarray(pixels[start : start + _BLOCK]).data)
+    return digest.hexdigest()
+
+
 def rows_hash(catalog: Catalog) -> str:
     """SHA-256 of a catalogue's ids and file hashes in the order of its rows."""
     digest = ArrayHash()
@@ -250,18 +287,35 @@ def rows_hash(catalog: Catalog) -> str:
     return digest.hexdigest()
 
 
-def _fill(pixels: Bytes, uris: Iterable[str], load: Callable[[str], Bytes], workers: int | None) -> None:
-    """pixels[i] = load(uris[i]) on threads; ends at the first image that fails."""
+def _fill(
+    pixels: Bytes,
+    uris: Iterable[str],
+    load: Callable[[str], Bytes],
+    workers: int | None,
+    spec: str,
+    *,
+    shown: bool,
+) -> None:
+    """pixels[i] = load(uris[i]) on threads; shown: with its progress.
+
+    Raises: UserError, after all were tried, naming those of the source `spec` that cannot be read.
+    """
+    broken: list[tuple[str, object]] = []
 
     def work(item: tuple[int, str]) -> None:
-        pixels[item[0]] = load(item[1])
+        try:
+            pixels[item[0]] = load(item[1])
+        except UnreadableImage as error:
+            broken.append((item[1], error))
 
     items = list(enumerate(uris))
     with ThreadPoolExecutor(workers or min(32, os.cpu_count() or 1)) as pool:
         blocks = (items[start : start + _BLOCK] for start in range(0, len(items), _BLOCK))
         done = (result for block in blocks for result in pool.map(work, block))
         try:
-            for _ in track(done, total=len(items), what="pixels", unit="image"):
+            for _ in track(done, total=len(items), what="pixels", unit="image") if shown else done:
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
+    if broken:
+        raise unreadable(sorted(broken, key=lambda one: one[0]), spec)

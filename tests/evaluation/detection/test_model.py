@@ -18,7 +18,7 @@ from sempairs.evaluation.detection.scoring import detect_all
 from sempairs.evaluation.detection.training import Processes, Trainer, learning_rate
 
 CPU = Processes(0, 1, torch.device("cpu"))
-TINY = EncoderConfig(arch="tiny-resnet", options={"channels": [4, 8, 8, 16], "stem_width": 4})
+TINY = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 16], "stem_width": 4})
 MEAN = STD = (0.5, 0.5, 0.5)
 
 

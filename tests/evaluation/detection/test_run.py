@@ -23,8 +23,7 @@ from sempairs.evaluation.detection.config import PROTOCOLS, DetectionConfig, Rec
 from sempairs.evaluation.detection.run import detect, task_name
 from sempairs.evaluation.detection.training import Trainer
 from sempairs.evaluation.records import read_results
-
-RECIPES = Path(__file__).parents[3] / "recipes"
+from sempairs.recipes import FOLDER as RECIPES
 
 
 def recipe(encoder, devkit, quick, *more, protocol="small-c4-1", **options):

@@ -1,20 +1,5 @@
-"""Where images come from: one file per kind, each registered once by being imported here."""
+"""Where images come from: one file a kind, found by itself; see `base` for what a source is."""
 
-from sempairs.catalog.sources import (
-    datasets,
-    digits,
-    folder,
-    idx,
-    imagenet,
-    joined,
-    lists,
-    release,
-    saved,
-    shards,
-    stamps,
-    vision,
-    voc,
-)
 from sempairs.catalog.sources.base import (
     SOURCES,
     FileSource,
@@ -23,8 +8,16 @@ from sempairs.catalog.sources.base import (
     Source,
     UnreadableImage,
     open_source,
+    scan_and_tell,
 )
 
-KINDS = (folder, lists, shards, idx, vision, saved, release, digits, stamps, voc, imagenet, datasets, joined)
-
-__all__ = ["KINDS", "SOURCES", "FileSource", "Problem", "Scan", "Source", "UnreadableImage", "open_source"]
+__all__ = [
+    "SOURCES",
+    "FileSource",
+    "Problem",
+    "Scan",
+    "Source",
+    "UnreadableImage",
+    "open_source",
+    "scan_and_tell",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -10,8 +10,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 from PIL import Image
 
 from sempairs.catalog.images import UnreadableImage
+from sempairs.catalog.names import printable
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
+from sempairs.progress import tell
 from sempairs.registry import Registry
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
     "UnreadableImage",
     "existing_path",
     "open_source",
+    "scan_and_tell",
     "source_kind",
+    "unreadable",
 ]
 
 
@@ -38,12 +42,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan found: a catalogue sorted by `image_id`, what it could not read, and how many files it
-    passed over because they are hidden or no images."""
+    """What a scan found: a catalogue sorted by `image_id`, what it could not read, how many files it passed
+    over because they are hidden or no images, and, a line each, what it took for granted or left out."""
 
     catalog: Catalog
     problems: tuple[Problem, ...] = ()
     ignored: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -72,6 +77,7 @@ class Source(Protocol):
 class SourceKind:
     """One kind of source: `open` takes what follows the colon; summary and example are for `data list`."""
 
+    name: str
     open: Callable[[str], Source]
     summary: str
     example: str
@@ -89,7 +95,7 @@ class FileSource(Source, Protocol):
         ...
 
 
-SOURCES: Registry[SourceKind] = Registry("source")
+SOURCES: Registry[SourceKind] = Registry("source", "sempairs.catalog.sources")
 
 S = TypeVar("S", bound=Callable[[str], Source])
 
@@ -98,13 +104,47 @@ def source_kind(name: str, *, summary: str, example: str) -> Callable[[S], S]:
     """Class decorator that files a source under `name`; the class is called with what follows `name:`."""
 
     def file(factory: S) -> S:
-        SOURCES.register(name)(SourceKind(factory, summary, example))
+        SOURCES.register(SourceKind(name, factory, summary, example))
         return factory
 
     return file
 
 
-_BY_SUFFIX = {".csv": "csv", ".parquet": "parquet", ".arrow": "catalog"}
+def unreadable(broken: Sequence[tuple[str, object]], spec: str) -> UserError:
+    """The error for images of the source `spec` that were met and cannot be read: uri and reason of all, and
+    how to go on without them."""
+    shown = ", ".join(f"{uri} ({reason})" for uri, reason in broken[:_BROKEN_SHOWN])
+    more = f" and {len(broken) - _BROKEN_SHOWN:,} more" if len(broken) > _BROKEN_SHOWN else ""
+    one = len(broken) == 1
+    # A saved catalogue is taken as it is: what it was made from has to be decoded.
+    again = "SOURCE" if spec.startswith("catalog:") else printable(spec)
+    remedy = (
+        f"repair or remove {'it' if one else 'them'}, or leave {'it' if one else 'them'} out: `sempairs data "
+        f"scan {again} --decode --out FILE.arrow`, then use catalog:FILE.arrow"
+    )
+    if one:
+        return UserError(broken[0][0], f"cannot be read ({broken[0][1]})", remedy=remedy)
+    return UserError(f"{len(broken):,} images", f"cannot be read: {shown}{more}", remedy=remedy)
+
+
+# Images that cannot be read, named in one line.
+_BROKEN_SHOWN = 50
+
+
+def scan_and_tell(source: Source, *, progress: bool = False, decode: bool = False) -> Scan:
+    """`source.scan`; tells the user on stderr what was taken for granted, and how much could not be used."""
+    scan = source.scan(progress=progress, decode=decode)
+    for note in scan.notes:
+        tell(f"{printable(source.spec)}: {note}")
+    if scan.problems:
+        first = f"{scan.problems[0].where}: {scan.problems[0].reason}"
+        more = "`sempairs data scan` lists them" if len(scan.problems) > 1 else "it is left out"
+        images = "images" if len(scan.problems) > 1 else "image"
+        tell(f"{len(scan.problems):,} {images} could not be read; {more}; the first: {first}")
+    return scan
+
+
+_BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".arrow": "catalog"}
 
 
 def open_source(spec: str) -> Source:

@@ -13,6 +13,7 @@ from sempairs.catalog.sources.files import FilesSource, Found
 from sempairs.catalog.sources.folder import walk
 from sempairs.catalog.sources.reading import Member
 from sempairs.errors import UserError, unknown
+from sempairs.texts import read_text
 
 KIND = "dataset"
 
@@ -153,10 +154,10 @@ def _under(folder: str, problems: Iterable[Problem]) -> list[Problem]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(file)
+    except (OSError, UnicodeError) as error:
         raise UserError(str(file), f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _numbers(file: Path, key: str) -> list[int]:

@@ -37,11 +37,13 @@ _VERSION = "1"
 
 @dataclass(frozen=True)
 class Found:
-    """The images of a source before they are read, what cannot be used, and how many files were passed by."""
+    """The images of a source before they are read, what cannot be used, how many files were passed by, and,
+    a line each, what was taken for granted."""
 
     members: Sequence[Member]
     problems: Sequence[Problem] = ()
     ignored: int = 0
+    notes: Sequence[str] = ()
 
 
 class Stamp(NamedTuple):
@@ -107,10 +109,16 @@ class FilesSource:
             progress=progress,
             problems=found.problems,
             ignored=found.ignored,
+            notes=found.notes,
         )
         uris = scan.catalog.table.column("uri").to_pylist()
         return FilesScan(
-            scan.catalog, scan.problems, scan.ignored, tuple(map(stamps.__getitem__, uris)), len(reused)
+            scan.catalog,
+            scan.problems,
+            scan.ignored,
+            scan.notes,
+            stamps=tuple(map(stamps.__getitem__, uris)),
+            reused=len(reused),
         )
 
     def open_image(self, uri: str) -> Image.Image:

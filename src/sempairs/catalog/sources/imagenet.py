@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from sempairs.catalog.sources.files import FilesSource, Found
 from sempairs.catalog.sources.folder import Walk, walk
 from sempairs.catalog.sources.reading import Member
 from sempairs.errors import UserError
+from sempairs.texts import decode_text
 
 KIND = "imagenet"
 _WNID = re.compile(r"n\d{8}")
@@ -101,17 +103,18 @@ def _solution(file: Path) -> dict[str, str]:
     """Kaggle's list: image, then class and box of each object; all objects of an image have one class."""
     found: dict[str, str] = {}
     try:
-        with open(file, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, strict=True)
-            if next(reader, [])[:2] != ["ImageId", "PredictionString"]:
-                raise UserError(str(file), "must start with ImageId,PredictionString")
-            for cells in reader:
-                words = cells[1].split() if len(cells) == 2 else []
-                if not words or not _WNID.fullmatch(words[0]):
-                    raise UserError(
-                        f"{file} line {reader.line_num}", "must be an image and its synset", cells
-                    )
-                found[cells[0]] = words[0]
+        text = io.StringIO(decode_text(file.read_bytes()).lstrip(), newline="")
+        reader = csv.reader(text, strict=True)
+        if [cell.strip().lower() for cell in next(reader, [])[:2]] != ["imageid", "predictionstring"]:
+            raise UserError(str(file), "must start with ImageId,PredictionString")
+        for cells in reader:
+            if not any(map(str.strip, cells)):  # a blank line
+                continue
+            words = cells[1].split() if len(cells) == 2 else []
+            if not words or not _WNID.fullmatch(words[0]):
+                raise UserError(f"{file} line {reader.line_num}", "must be an image and its synset", cells)
+            name = cells[0].strip()
+            found[name.removesuffix(".JPEG")] = words[0]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(str(file), f"cannot be read ({error})") from None
     return found
@@ -121,7 +124,7 @@ def _devkit(truth: Path) -> dict[str, str]:
     """The devkit's list: line i is the class of validation image i, numbered as in meta.mat."""
     synsets = _synsets(truth.parent / _META)
     try:
-        lines = truth.read_text(encoding="ascii").split()
+        lines = decode_text(truth.read_bytes()).split()
         return {f"ILSVRC2012_val_{i:08d}": synsets[int(line)] for i, line in enumerate(lines, start=1)}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(str(truth), f"must hold the numbers of classes in {_META} ({error})") from None

@@ -91,6 +91,7 @@ class JoinedSource:
         """Scans every part. Raises: UserError if one has no such column, or its images have none of it."""
         tables: list[pa.Table] = []
         problems: list[Problem] = []
+        notes: list[str] = []
         ignored = 0
         total = sum(part.share or 0.0 for part in self.parts)
         for part in self.parts:
@@ -99,6 +100,7 @@ class JoinedSource:
                 Problem(f"{part.label}/{problem.where}", problem.reason) for problem in found.problems
             ]
             ignored += found.ignored
+            notes += [f"{part.label}: {note}" for note in found.notes]
             share = part.share / total if part.share is not None else None
             tables.append(self._placed(part, found.catalog, share))
         try:
@@ -106,7 +108,7 @@ class JoinedSource:
         except pa.ArrowException as error:
             rule = f"must have parts whose columns of one name hold one type ({error})"
             raise UserError(self.spec, rule) from None
-        return Scan(Catalog.from_table(merged).in_order(), tuple(problems), ignored)
+        return Scan(Catalog.from_table(merged).in_order(), tuple(problems), ignored, tuple(notes))
 
     def open_image(self, uri: str) -> Image.Image:
         source, name = self._place_of(uri)

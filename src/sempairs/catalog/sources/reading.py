@@ -35,6 +35,8 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 _TASK = 32
+# What programs write where a label is missing.
+_MISSING = ("nan", "none", "null", "<na>", "n/a")
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -80,6 +82,7 @@ def scan_members(
     progress: bool,
     problems: Iterable[Problem] = (),
     ignored: int = 0,
+    notes: Iterable[str] = (),
 ) -> Scan:
     """Measures all members (by `uri`) in threads and makes the catalogue; failures become problems.
 
@@ -102,7 +105,22 @@ def scan_members(
     columns["source"] = [spec] * len(columns["image_id"])
     for name in extra:  # all null would otherwise leave a column without a type
         columns[name] = [None if value is None else str(value) for value in columns[name]]
-    return Scan(Catalog.from_columns(columns).in_order(), tuple(sorted(found, key=_place)), ignored)
+    catalog = Catalog.from_columns(columns).in_order()
+    return Scan(catalog, tuple(sorted(found, key=_place)), ignored, (*notes, *odd_categories(catalog)))
+
+
+def odd_categories(catalog: Catalog) -> list[str]:
+    """A note on each two categories that differ in upper and lower case or in blanks only, and on each that
+    is what programs write for a label that is missing."""
+    found: dict[str, str] = {}
+    notes = []
+    for name in sorted(catalog.array("category").unique().drop_null().to_pylist()):
+        if name.casefold() in _MISSING:
+            notes.append(f"the category {name!r} is a class like others, and may be meant as no label")
+        first = found.setdefault("".join(name.casefold().split()), name)
+        if first != name:
+            notes.append(f"the categories {first!r} and {name!r} are two, and look alike")
+    return notes
 
 
 def _place(problem: Problem) -> tuple[str, str]:

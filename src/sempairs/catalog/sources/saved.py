@@ -34,7 +34,8 @@ class SavedSource:
         self._lock = threading.Lock()
 
     def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
-        return Scan(self._catalog)
+        notes = ["taken as saved: what it was made from is not read or decoded again"] if decode else []
+        return Scan(self._catalog, notes=tuple(notes))
 
     def open_image(self, uri: str) -> Image.Image:
         return self._source_of(uri).open_image(uri)

@@ -12,20 +12,23 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 
+from sempairs.catalog.columns import Labels, as_text, known_columns, on_columns
 from sempairs.catalog.images import UnreadableImage, decode
-from sempairs.catalog.names import category_path, class_name, escape_name, unescape_name
+from sempairs.catalog.names import escape_name, printable, unescape_name
 from sempairs.catalog.sources.base import Problem, Scan, existing_path, source_kind
 from sempairs.catalog.sources.reading import SPLIT_NAMES, Measured, Member, measure_bytes, scan_members
-from sempairs.errors import UserError
+from sempairs.catalog.table import SCHEMA
+from sempairs.errors import UserError, unknown
 
-_KEPT = ("concept", "domain", "split_group", "licence", "attribution")
+_KEPT = ("concept", "domain", "split", "split_group", "licence", "attribution")
+_IMAGE = "image"
 _SPLIT_WORD = re.compile(r"([a-z]+)(?:[-_.]|$)")
 _CACHED_GROUPS = 4
 
@@ -35,10 +38,12 @@ class ParquetSource:
     """One Parquet file, or all of a folder (hidden ones aside, links not followed).
 
     The image column is the one that the Hugging Face metadata calls an Image, else the first struct with
-    `bytes`, else a binary column `image`. The category is the first ClassLabel's name, else the column
-    `category` (a path) or `label`. The text columns concept, domain, split, split_group, licence and
-    attribution are taken over. Without a split column, the name of a shard (`train-00000-of-00004.parquet`)
-    or of its folder gives the split.
+    `bytes`, else a binary column `image`, else the only binary column. The category is the first ClassLabel's
+    name, else the column `category` (a path), or one called so usually, as `label` (see `columns`). The
+    columns concept, domain, split, split_group, licence and attribution are taken over whatever Arrow type
+    they have, and further columns of text, numbers and booleans are kept as text; notes name those taken for
+    others and those left out. Without a split column, the name of a shard (`train-00000-of-00004.parquet`) or
+    of its folder gives the split. A row with a split of an unknown name is reported and left out.
     """
 
     def __init__(self, rest: str) -> None:
@@ -58,19 +63,32 @@ class ParquetSource:
 
         members: list[Member] = []
         problems: list[Problem] = []
+        notes: dict[str, None] = {}
+        without: list[str] = []
         for name, shard in sorted(self._shards.items()):
             try:
-                rows = shard.describe()
+                rows, said = shard.describe()
             except UnreadableImage as error:
                 problems.append(Problem(name, str(error)))
                 continue
+            notes |= dict.fromkeys(said)
             of_shard = _split_of(name)
+            found = 0
             for row, columns in enumerate(rows):
                 uri = f"{name}#{row:09d}"
-                split = SPLIT_NAMES.get((columns.get("split") or "").lower(), of_shard)
+                given = columns.get("split")
+                if given is not None and given.lower() not in SPLIT_NAMES:
+                    problems.append(Problem(uri, str(unknown("split", given, SPLIT_NAMES))))
+                    continue
+                split = SPLIT_NAMES.get((given or "").lower(), of_shard)
+                found += split is not None
                 members.append(Member(uri, self._prefix + uri, {**columns, "split": split}))
+            if not found:
+                without.append(name)
+        if 0 < len(without) < len(self._shards) and any(m.columns["split"] for m in members):
+            notes[f"the images of {len(without):,} shards have no split, among them {without[0]}"] = None
         return scan_members(
-            self.spec, members, measure, workers=workers, progress=progress, problems=problems
+            self.spec, members, measure, workers=workers, progress=progress, problems=problems, notes=notes
         )
 
     def open_image(self, uri: str) -> Image.Image:
@@ -109,21 +127,30 @@ class _Shard:
         self._ends: list[int] = []  # number of rows up to and with each row group
         self._groups: OrderedDict[int, Any] = OrderedDict()
 
-    def describe(self) -> list[dict[str, str | None]]:
-        """What is known about each row beside its image, as catalogue columns. Raises: UnreadableImage."""
+    def describe(self) -> tuple[list[dict[str, str | None]], list[str]]:
+        """What is known about each row beside its image, as catalogue columns; and notes on what was taken
+        and left out. Raises: UnreadableImage."""
         with self._lock:
             self._open()
             layout = self._layout
-            wanted = [*layout.texts, *([layout.category] if layout.category else [])]
-            table = self._reading(lambda: self._file.read(columns=wanted))
+            table = self._reading(lambda: self._file.read(columns=list(layout.columns)))
         rows: list[dict[str, str | None]] = [{} for _ in range(table.num_rows)]
-        for name in wanted:
-            for row, value in zip(rows, table.column(name).to_pylist(), strict=True):
-                if name == layout.category:
-                    row["category"] = _category(value, layout.class_names)
-                else:
-                    row[name] = value
-        return rows
+        notes = [*layout.notes]
+        for own, name in layout.columns.items():
+            values = table.column(own).to_pylist()
+            names = layout.class_names.get(own)
+            if name == "category" or names is not None:
+                labels = Labels(own, names)
+                found = list(map(labels.category, values))
+                notes += labels.notes()
+            else:
+                found, wrong = _texts(values)
+                if wrong and name == "split":
+                    raise UnreadableImage(f"column {own} must hold the names of splits, and {wrong}")
+                notes += [f"column {escape_name(own)} is left out: it {wrong}"] if wrong else []
+            for row, value in zip(rows, found, strict=True):
+                row[name] = value
+        return rows, notes
 
     def image(self, row: int) -> bytes:
         """The bytes of the image file in a row. Raises: UnreadableImage."""
@@ -136,7 +163,9 @@ class _Shard:
         value = column[row - (self._ends[group - 1] if group else 0)].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None:
-            raise UnreadableImage("the row holds no image bytes")
+            named = value.get("path") if isinstance(value, dict) else None
+            only = f", only the name of a file, {named}, which is not read" if named else ""
+            raise UnreadableImage(f"the row holds no image bytes{only}")
         return bytes(data)
 
     def _group(self, group: int) -> Any:
@@ -167,32 +196,80 @@ class _Shard:
             raise UnreadableImage(f"{self._path.name} is damaged, or no Parquet file ({error})") from None
 
 
+def _texts(values: list[Any]) -> tuple[list[str | None], str]:
+    """Values as text; or nulls, and why they cannot be."""
+    try:
+        return [None if (text := as_text(value)) is None else printable(text) for value in values], ""
+    except ValueError as error:
+        said = "holds bytes that are no text" if isinstance(error, UnicodeError) else str(error)
+        return [None] * len(values), said
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """Which columns of a shard hold the image, the category, and text to take over."""
+    """Which column of a shard holds the image, the catalogue's name of each other column that is read, the
+    class names of those that hold numbers of classes, and what is to be said about it."""
 
     image: str
-    category: str | None = None
-    class_names: tuple[str, ...] | None = None
-    texts: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def _layout(schema: pa.Schema) -> _Layout:
     """Raises: UnreadableImage if no column holds images."""
     features = _features(schema)
-    images = [name for name in features if features[name].get("_type") == "Image"]
-    images += [column.name for column in schema if _holds_images(column)]
-    if not images:
-        raise UnreadableImage("no column holds images (a struct with bytes, or binary `image`)")
-    labels = [name for name in features if features[name].get("_type") == "ClassLabel"]
-    category = next(iter(labels + [name for name in ("category", "label") if name in schema.names]), None)
-    names = features[category].get("names") if category in features else None
-    return _Layout(
-        images[0],
-        category,
-        tuple(map(str, names)) if isinstance(names, list) else None,
-        tuple(name for name in (*_KEPT, "split") if _is_text(schema, name)),
-    )
+    if len(set(schema.names)) != len(schema.names):
+        raise UnreadableImage("two columns have one name")
+    image, notes = _image_column(schema, features)
+    class_names = {
+        name: tuple(map(str, found))
+        for name in schema.names
+        if name in features and isinstance(found := _class_names(features[name]), list)
+    }
+    others = [name for name in schema.names if name != image]
+    columns = known_columns(others, [*_KEPT, "category"])
+    flat = (name for name in class_names if not pa.types.is_nested(schema.field(name).type))
+    classes = [name for name in flat if name not in columns]
+    if classes and not any(own in class_names for own, name in columns.items() if name == "category"):
+        # What a ClassLabel calls a class goes before any other column.
+        columns = {own: name for own, name in columns.items() if name != "category"}
+        columns[classes[0]] = "category"
+    # A ClassLabel or `label` is what nearly all such files have, and needs no word.
+    usual = {
+        own for own, name in columns.items() if name == "category" and (own in class_names or own == "label")
+    }
+    notes += on_columns({own: name for own, name in columns.items() if own not in usual})
+    left_out = []
+    for name in others:
+        if name in columns:
+            continue
+        if name in SCHEMA.names or not name.isprintable() or not _is_plain(schema.field(name).type):
+            left_out.append(name)
+        else:
+            columns[name] = name
+    if left_out:
+        notes.append(f"columns left out: {', '.join(map(escape_name, left_out))}")
+    return _Layout(image, columns, class_names, tuple(notes))
+
+
+def _image_column(schema: pa.Schema, features: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[str]]:
+    """The column that holds images, and what is to be said about the choice."""
+    found = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
+    found += [column.name for column in schema if _holds_files(column.type)]
+    binary = [column.name for column in schema if _holds_bytes(column.type)]
+    found += [name for name in binary if name == _IMAGE]
+    if not found and len(binary) == 1:
+        found = binary
+    if not found:
+        has = ", ".join(f"{escape_name(column.name)} ({column.type})" for column in schema)[:300]
+        raise UnreadableImage(f"no column holds images (a struct with bytes, or binary `image`), but {has}")
+    more = [name for name in dict.fromkeys(found) if name != found[0]]
+    taken = found[0] if found[0] == _IMAGE and not more else f"{found[0]}, not {', '.join(more)}"
+    notes = [f"images taken from the column {escape_name(taken)}"] if more else []
+    if not more and found[0] != _IMAGE:
+        notes = [f"images taken from the column {escape_name(found[0])}"]
+    return found[0], notes
 
 
 def _features(schema: pa.Schema) -> dict[str, Mapping[str, Any]]:
@@ -204,24 +281,43 @@ def _features(schema: pa.Schema) -> dict[str, Mapping[str, Any]]:
     return {name: kind for name, kind in described if name in schema.names and isinstance(kind, Mapping)}
 
 
-def _holds_images(column: pa.Field) -> bool:
-    if pa.types.is_struct(column.type):
-        return any(part.name == "bytes" for part in column.type)
-    return column.name == "image" and str(column.type) in ("binary", "large_binary")
+def _class_names(feature: Mapping[str, Any]) -> object:
+    """The names of a ClassLabel, or of a list of them."""
+    inner = feature.get("feature")
+    if isinstance(inner, Mapping):
+        return _class_names(inner)
+    return feature.get("names") if feature.get("_type") == "ClassLabel" else None
 
 
-def _is_text(schema: pa.Schema, name: str) -> bool:
-    kind = schema.field(name).type if name in schema.names else None
-    if isinstance(kind, pa.DictionaryType):
-        kind = kind.value_type
-    return str(kind) in ("string", "large_string")
+def _holds_files(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and any(part.name == "bytes" for part in kind)
 
 
-def _category(value: object, class_names: tuple[str, ...] | None) -> str | None:
-    if value is None:
-        return None
-    if class_names is not None and isinstance(value, int):
-        # -1 is Hugging Face's "no label".
-        known = 0 <= value < len(class_names)
-        return category_path(class_name(class_names[value])) if known else None
-    return category_path(str(value))
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Binary of any form, also as lists of bytes."""
+    if pa.types.is_dictionary(kind):
+        return _holds_bytes(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return bool(pa.types.is_uint8(kind.value_type))
+    tests = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_binary_view,
+        pa.types.is_fixed_size_binary,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether a further column of this type is kept: text, numbers, booleans."""
+    if pa.types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_boolean,
+        pa.types.is_integer,
+        pa.types.is_floating,
+    )
+    return any(test(kind) for test in tests)

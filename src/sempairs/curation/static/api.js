@@ -1,6 +1,10 @@
 // Requests to the curation server. Every failure becomes a `Refusal` with one readable line.
 
+const ROOT = new URL("../", import.meta.url); // of the page, whatever path a proxy puts before it
 const PATIENCE = 15000; // ms until a request counts as lost
+
+/** The address of what the server calls `/api/…` or `/images/…`. */
+export const place = (path) => new URL(path.replace(/^\//, ""), ROOT);
 
 export class Refusal extends Error {
   /** final: asking again would change nothing (the server understood, and said no). */
@@ -14,7 +18,7 @@ export class Refusal extends Error {
 async function ask(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE), ...options });
+    answer = await fetch(place(path), { credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE), ...options });
   } catch {
     throw new Refusal("The server does not answer", 0);
   }
@@ -25,7 +29,7 @@ async function ask(path, options = {}) {
     if (answer.ok) throw new Refusal("The server's answer was cut off", 0);
   }
   if (answer.ok) return body;
-  if (answer.status === 401 || answer.status === 403)
+  if (answer.status === 401)
     throw new Refusal("Access has ended: open the address with its token that `sempairs curate` printed", answer.status);
   throw new Refusal(String(body?.error ?? `The server answered ${answer.status}`), answer.status);
 }

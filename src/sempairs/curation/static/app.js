@@ -265,7 +265,7 @@ function wire() {
     { keys: ["arrowdown"], run: () => view.move(0, -40), repeat: true, when: zoomed },
     { keys: ["p"], shown: "P", name: "Sharp or smooth pixels", run: () => view.change("smooth") },
     { keys: ["b"], shown: "B", name: "Background: checker, white, dark", run: () => view.nextBack() },
-    { keys: ["l"], shown: "L", name: "Labels on or off", run: () => view.change("labels") },
+    { keys: ["l"], shown: "L", name: "Labels and file names on or off", run: () => view.change("labels") },
     { keys: ["e"], shown: "E", name: "Evidence of the audit on or off", run: toggleEvidence },
     { keys: ["q"], shown: "Q", name: "Choose a queue", run: openQueues },
     { keys: ["a"], shown: "A", name: "Progress and agreement on or off", run: () => togglePanel() },

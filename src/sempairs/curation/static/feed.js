@@ -1,6 +1,6 @@
 // The pairs to come: fetched in batches before they run out, their pictures loaded a few pairs ahead.
 
-import { getPairs } from "./api.js";
+import { getPairs, place } from "./api.js";
 import { sleep } from "./dom.js";
 
 const BATCH = 20;
@@ -11,7 +11,7 @@ const TRIES = 3;
 
 /** Where a picture comes from; small ones as they are, others at 512 pixels until somebody zooms in. */
 export function address(image, full = false) {
-  const url = new URL(image.url, location.href);
+  const url = place(image.url);
   const small = Math.max(image.width ?? 0, image.height ?? 0) <= 512;
   url.searchParams.set("size", full || small ? "0" : "512");
   return url;

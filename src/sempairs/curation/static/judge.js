@@ -63,10 +63,20 @@ export class Judge {
   put(item) {
     const before = this.current;
     this.current = item;
+    this.held = null;
     this.draft.set(item?.pair.verdict ?? null);
-    this.view.show(item).then(() => item === this.current && this.show());
+    this.view.show(item).then(() => item === this.current && this.seen());
     if (before && before !== item && !this.feed.items.includes(before)) before.release();
     this.show();
+  }
+
+  /** Both pictures are there: a key that was pressed before counts now. */
+  seen() {
+    const { held } = this;
+    this.held = null;
+    if (held) this.warn("");
+    this.show();
+    if (held?.counts && this.view.state === "ready") this.verdict(held.verdict);
   }
 
   /** The server is back: what could not be loaded is asked for again. */
@@ -86,11 +96,17 @@ export class Judge {
     this.say("next", `Pair ${this.place}. ${altText(anchor, "A")}. ${altText(partner, "B")}.`);
   }
 
-  /** Returns whether the verdict was taken; a picture nobody saw is not judged. */
+  /**
+   * Returns whether the verdict was taken; a picture nobody saw is not judged. On the first pair of a queue, where
+   * pictures still load, a verdict waits for them; later it would be a key pressed twice.
+   */
   verdict(verdict) {
     if (!this.current) return false;
     if (this.view.state === "loading") {
-      this.say("said", "The pictures are still loading");
+      const counts = this.passed === 0;
+      const line = counts ? `${verdict} counts as soon as they are there` : "that key did not count";
+      this.held = { verdict, counts };
+      this.warn(`The pictures are still loading: ${line}`);
       return false;
     }
     if (this.view.state === "failed" && verdict !== "unsure") {

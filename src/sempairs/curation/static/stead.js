@@ -1,5 +1,6 @@
 // What stands where the pictures would be when there are none, and what one can do next.
 
+import { place } from "./api.js";
 import { $, count, el } from "./dom.js";
 import { suggestion, title } from "./queues.js";
 
@@ -17,7 +18,7 @@ export function stead(judge, state, can) {
     button.addEventListener("click", run);
     return button;
   });
-  if (judge.finished) buttons.push(el("a", { href: "/api/export", download: "verdicts.jsonl" }, "Download all verdicts"));
+  if (judge.finished) buttons.push(el("a", { href: place("/api/export").href, download: "verdicts.jsonl" }, "Download all verdicts"));
   $("instead").replaceChildren(el("h3", {}, heading), el("p", {}, text), el("p", { className: "offers" }, ...buttons));
   if (text) can.say("next", `${heading} ${text}`);
 }

@@ -8,7 +8,7 @@ const SCALES = [1, 1.5, 2, 3, 4, 6, 8, 12, 16];
 const MARGIN = 16; // px around both sides of a picture together
 const HALF_CYCLE = 250; // ms a picture is shown: both twice a second, below three flashes a second
 const BACKS = ["checker", "white", "dark"];
-const FIELDS = ["name", "concept", "category", "domain", "licence", "source"];
+const FIELDS = ["name", "concept", "category", "domain", "file", "licence", "source"];
 const PREFERENCES = "sempairs/view";
 
 export class View {
@@ -22,7 +22,7 @@ export class View {
     this.calm = matchMedia("(prefers-reduced-motion: reduce)");
     this.calm.addEventListener("change", () => this.arrange());
     this.paused = false;
-    this.wants = { flicker: false, back: "checker", labels: true, smooth: false, ...store.load(PREFERENCES, {}) };
+    this.wants = { flicker: false, back: "checker", smooth: false, ...store.load(PREFERENCES, {}), labels: false };
     const watch = new ResizeObserver(() => this.fit());
     this.frames.forEach((frame) => watch.observe(frame));
     this.frames.forEach((frame) => this.listen(frame));
@@ -143,7 +143,7 @@ export class View {
   /** Brings the page in line with what is wanted: mode, background, labels, the beat of the flicker. */
   arrange() {
     const { flicker, back, labels, smooth } = this.wants;
-    store.save(PREFERENCES, { flicker, back, labels, smooth });
+    store.save(PREFERENCES, { flicker, back, smooth }); // labels are asked for anew: judging is blind
     const steady = this.paused || this.calm.matches;
     this.stage.classList.toggle("flicker", flicker);
     this.stage.classList.toggle("bare", !labels);

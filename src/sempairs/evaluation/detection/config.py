@@ -46,7 +46,8 @@ class DetectionConfig(Config):
     iterations: Positive
     milestones: tuple[Positive, ...] = ()  # where the rate is multiplied by gamma
     gamma: Fraction = 0.1
-    precision: Literal["float32", "bf16"] = "float32"
+    # auto: bf16 where the device has instructions for it. The run's recipe.yaml has what it took.
+    precision: Literal["auto", "float32", "bf16"] = "auto"
 
     train_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]  # short side, drawn for each showing
     test_size: Positive
@@ -112,6 +113,7 @@ _VOC: dict[str, Any] = {
     "train_sizes": _MULTI_SCALE,
     "test_size": 800,
     "max_size": 1333,
+    "precision": "float32",  # as published
 }
 # For scenes of about 160 pixels with objects of 24 to 80, and small encoders, whose maps are finer than those
 # of a ResNet-50. A step takes about a second of one CPU core with tiny-resnet.
@@ -154,14 +156,16 @@ PROTOCOLS: Mapping[str, DetectionConfig] = {
 # What of the settings is the task or the machine, and no part of a protocol.
 _NOT_PROTOCOL = {
     "train", "test", "classes", "freeze", "checkpoint_every", "log_every", "pictures", "workers",
+    "precision",
 }  # fmt: skip
 _NOT_SETTINGS = {"checkpoint_every", "log_every", "pictures", "workers"}
 
 
 class DetectRecipe(Config):
-    """A detection run, complete. encoder: as the command line names it."""
+    """A detection run, complete. encoder: as the command line names it. prefix: of a checkpoint's keys."""
 
     encoder: str
+    prefix: str | None = None
     data: str
     protocol: str
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -199,6 +203,7 @@ def make_recipe(
     overrides: Sequence[str] = (),
     frozen: bool = False,
     seed: int | None = None,
+    prefix: str | None = None,
 ) -> DetectRecipe:
     """The run that a command line asks for; what it says itself goes before the file.
 
@@ -217,5 +222,8 @@ def make_recipe(
         settings["freeze"] = STAGES
     checked = validate(DetectionConfig, settings, "--set" if overrides else "settings")
     chosen = given.seed if seed is None else seed
-    fields = {"encoder": encoder, "data": source, "protocol": name, "seed": chosen, "settings": checked}
+    fields = {
+        "encoder": encoder, "prefix": prefix, "data": source, "protocol": name, "seed": chosen,
+        "settings": checked,
+    }  # fmt: skip
     return validate(DetectRecipe, fields)

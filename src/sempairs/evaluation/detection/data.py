@@ -6,8 +6,9 @@ Which pictures a step shows, mirrored or not and at which size, is drawn by key:
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from sempairs import keyed
-from sempairs.catalog.images import UnreadableImage, decode
+from sempairs.catalog.images import UnreadableImage, decode, header, orientation_of
+from sempairs.catalog.names import escape_name
 from sempairs.catalog.sources.reading import in_threads, worker_count
-from sempairs.catalog.voc import VocObject, find_devkit, find_years, image_path, read_voc
+from sempairs.catalog.voc import VocObject, VocYear, find_devkit, find_years, read_voc, refuse_faults
 from sempairs.errors import UserError, unknown
 from sempairs.evaluation.detection.coco import find_coco, read_coco
 from sempairs.evaluation.detection.config import DetectionConfig
@@ -66,9 +68,9 @@ def open_data(spec: str) -> Callable[[str], DetectionSet]:
         raise UserError(f"--data {kind}:", "must be an existing path", rest)
     if kind == "coco":
         root = find_coco(path)
-        return lambda name: read_coco(root, name)
+        return lambda name: measured(read_coco(root, name))
     devkit = find_devkit(path)
-    return lambda name: _voc_set(devkit, name)
+    return lambda name: measured(_voc_set(devkit, name))
 
 
 def _voc_set(devkit: Path, name: str) -> DetectionSet:
@@ -76,11 +78,136 @@ def _voc_set(devkit: Path, name: str) -> DetectionSet:
     years = [f"VOC{y}" for y in find_years(devkit)]
     if year not in years or not image_set:
         raise UserError("image set", f"must be YEAR/SET with a year of {', '.join(years)}", name)
-    pictures = [
-        Picture(image.image_id, devkit / image_path(image), image.width, image.height, image.objects)
-        for image in read_voc(devkit, int(year.removeprefix("VOC")), image_set)
-    ]
-    return DetectionSet(name, tuple(pictures))
+    kit = VocYear(devkit, int(year.removeprefix("VOC")))
+    pictures: dict[Path, Picture] = {}
+    faults = []
+    for image in read_voc(devkit, kit.year, image_set):
+        try:
+            file = devkit / kit.picture(image)
+        except UserError as error:
+            faults.append(f"{escape_name(image.image_id)}: {error}")
+            continue
+        one = Picture(escape_name(image.image_id), file, image.width, image.height, image.objects)
+        if pictures.setdefault(file, one) is not one:
+            faults.append(f"{file} is the picture of {pictures[file].id} and of {one.id}")
+    refuse_faults(faults, "pictures")
+    again = kit.image_set(image_set).again
+    notes = (
+        [f"{name} names {len(again):,} pictures more than once, which count once: {again[0]}"]
+        if again
+        else []
+    )
+    return DetectionSet(name, tuple(pictures.values()), tuple(notes))
+
+
+def measured(one: DetectionSet) -> DetectionSet:
+    """The set with its files' sizes where the annotations give none, and each picture as it was annotated:
+    turned by its EXIF orientation or not, whichever has the annotated size.
+
+    Where both have it, or no size is given, the other pictures of the set decide; if these do not either, it
+    is taken turned, as it is seen. Notes say so, and which boxes leave their picture.
+    Raises: UserError naming the first files that are missing, unreadable or of another size, and boxes that
+    lie outside of their picture.
+    """
+    found = list(in_threads(_measure, one.pictures, worker_count(None)))
+    refuse_faults([each for each in found if isinstance(each, str)], "pictures")
+    told = [each for each in found if not isinstance(each, str)]
+    certain = Counter(each.upright for each in told if each.turned and each.upright is not None)
+    upright = not (certain[False] and not certain[True])
+    pictures = tuple(each.picture(upright) for each in told)
+    notes = list(one.notes)
+    if unsure := [
+        p.id for p, each in zip(pictures, told, strict=True) if each.turned and each.upright is None
+    ]:
+        way = (
+            "turned, as they are seen"
+            if upright
+            else "as they are stored, as others of this set are annotated"
+        )
+        notes.append(
+            f"{_count(unsure)} an EXIF orientation, and the sizes do not say whether it was applied before "
+            f"annotating; taken {way}: {unsure[0]}"
+        )
+    if stored := [p.id for p, each in zip(pictures, told, strict=True) if each.upright is False]:
+        notes.append(f"{_count(stored)} an EXIF orientation that the annotations do not count: {stored[0]}")
+    if unsized := [p.id for p in one.pictures if not (p.width and p.height)]:
+        notes.append(f"{_count(unsized)} no size in the annotations; the files' was taken: {unsized[0]}")
+    notes += _beyond(pictures)
+    return DetectionSet(one.name, pictures, tuple(f"{one.name}: {note}" for note in notes))
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What a picture's file tells. stored: width and height of its pixels; turned: by its EXIF orientation;
+    upright: whether the annotation counts the turned picture; None where that cannot be told."""
+
+    of: Picture
+    stored: tuple[int, int]
+    swaps: bool
+    turned: bool
+    upright: bool | None
+
+    def picture(self, otherwise: bool) -> Picture:
+        upright = otherwise if self.upright is None else self.upright
+        width, height = self.stored[::-1] if upright and self.swaps else self.stored
+        return replace(self.of, width=width, height=height, upright=upright)
+
+
+def _measure(picture: Picture) -> _Size | str:
+    """What the file tells, or what is wrong with it."""
+    try:
+        data = picture.file.read_bytes()
+        size, turn = header(data)[:2], orientation_of(data)
+    except (OSError, UnreadableImage) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return f"{picture.file} cannot be read ({reason})"
+    swaps = turn >= 5
+    stored = size[::-1] if swaps else size
+    given = (picture.width, picture.height)
+    if turn == 1 or not all(given):
+        upright = True if turn == 1 else None
+        if all(given) and given != size:
+            lost = (
+                "; it lies on its side: an EXIF orientation, lost or of a TIFF?"
+                if given == size[::-1]
+                else ""
+            )
+            return f"{picture.file} must be {_by(given)}, as annotated, got '{_by(size)}'{lost}"
+    elif given not in (stored, size):
+        turned = f"{_by(stored)}, and {_by(size)} turned by its EXIF orientation {turn}"
+        return f"{picture.file} must be {_by(given)}, as annotated, got {turned}"
+    else:
+        upright = None if stored == size else given == size
+    return _Size(picture, stored, swaps, turn != 1, upright)
+
+
+def _beyond(pictures: Sequence[Picture]) -> list[str]:
+    """A note on boxes that reach more than a pixel beyond their picture.
+
+    Raises: UserError for those that lie outside.
+    """
+    outside, cut = [], []
+    for p in pictures:
+        for thing in p.objects:
+            x0, y0, x1, y1 = thing.box
+            if x0 >= p.width or y0 >= p.height or x1 <= 0 or y1 <= 0:
+                box = ", ".join(f"{side:g}" for side in thing.box)
+                size = _by((p.width, p.height))
+                outside.append(f"{p.id}: the box of {thing.name} ({box}) lies outside of the {size} picture")
+            elif min(x0, y0) < -1 or x1 > p.width + 1 or y1 > p.height + 1:
+                cut.append(f"{thing.name} in {p.id}")
+    refuse_faults(outside, "boxes")
+    if not cut:
+        return []
+    return [f"{len(cut):,} boxes reach beyond their picture; training cuts them at its edge: {cut[0]}"]
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size))
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names):,} pictures have" if len(names) > 1 else "1 picture has"
 
 
 def class_names(sets: Sequence[DetectionSet], given: Sequence[str] | None) -> tuple[str, ...]:
@@ -151,7 +278,7 @@ def load_sample(picture: Picture, classes: Sequence[str], draw: Draw, config: De
 def open_picture(picture: Picture) -> Image.Image:
     """RGB pixels. Raises: UserError if the file is missing, unreadable, or of another size than annotated."""
     try:
-        image = decode(picture.file.read_bytes()).convert("RGB")
+        image = decode(picture.file.read_bytes(), upright=picture.upright).convert("RGB")
     except (OSError, UnreadableImage) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(str(picture.file), f"cannot be read ({reason})") from None

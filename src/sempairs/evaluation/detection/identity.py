@@ -7,19 +7,29 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from sempairs.catalog.images import pixel_hash
+import numpy as np
+from numpy.typing import NDArray
+
+from sempairs.catalog.images import decode, pixel_hash
+from sempairs.catalog.near_copies import near_copies, sketch
 from sempairs.catalog.sources.reading import in_threads, worker_count
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.data import open_picture
 from sempairs.evaluation.detection.records import DetectionSet, Picture
+from sempairs.evaluation.leakage import OTHER_SOURCE
 from sempairs.evaluation.target import Target
 from sempairs.files import sha256_bytes, sha256_file
+
+# Pictures that are taken as they are turned need no word; hashes from before there were others stay.
+_WAY = {True: (), False: ("as stored",)}
 
 
 def data_hash(one: DetectionSet) -> str:
     """SHA-256 over the pictures' files, sizes and objects, in order; independent of where they lie."""
     lines = [
-        json.dumps([p.id, p.width, p.height, [asdict(thing) for thing in p.objects]], sort_keys=True)
+        json.dumps(
+            [p.id, p.width, p.height, [asdict(thing) for thing in p.objects], *_WAY[p.upright]],
+            sort_keys=True,
+        )
         for p in one.pictures
     ]
     hashes = _file_hashes(one.pictures)
@@ -29,7 +39,8 @@ def data_hash(one: DetectionSet) -> str:
 def refuse_seen(one: DetectionSet, train: Sequence[DetectionSet], target: Target) -> None:
     """Raises: UserError if a picture of `one` is in a training set, or was seen in pretraining.
 
-    Pretraining's record has hashes of files, and of pixels where it knew them.
+    Pretraining's record has hashes of files and pixels, and sketches: more than a hundredth of near-copies
+    are refused, too.
     """
     hashes = _file_hashes(one.pictures)
     trained = {h for other in train for h in _file_hashes(other.pictures)}
@@ -41,11 +52,22 @@ def refuse_seen(one: DetectionSet, train: Sequence[DetectionSet], target: Target
     if exposure.pixel_hashes:
 
         def seen(picture: Picture) -> bool:
-            return pixel_hash(open_picture(picture)) in exposure.pixel_hashes
+            # Turned, as the record has it, also where the annotation counts the stored pixels.
+            return pixel_hash(decode(picture.file.read_bytes())) in exposure.pixel_hashes
 
         pixels = in_threads(seen, one.pictures, worker_count(None))
         was_seen = [a or b for a, b in zip(was_seen, pixels, strict=True)]
     _refuse(one, was_seen, "pretraining has seen")
+    if exposure.sketches is not None:
+
+        def drawn(picture: Picture) -> NDArray[np.uint8]:
+            return sketch(decode(picture.file.read_bytes()))
+
+        small = np.stack(list(in_threads(drawn, one.pictures, worker_count(None))))
+        copied = set(near_copies(small, exposure.sketches).left.tolist())
+        if len(copied) > OTHER_SOURCE * len(one.pictures):
+            nearly = [row in copied for row in range(len(one.pictures))]
+            _refuse(one, nearly, "is nearly one that pretraining has seen")
 
 
 def _refuse(one: DetectionSet, bad: Sequence[bool], why: str) -> None:

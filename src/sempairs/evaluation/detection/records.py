@@ -12,7 +12,8 @@ from sempairs.catalog.voc import VocObject
 class Picture:
     """A picture and what is in it. id: unique within its set; sizes in pixels; boxes from 0, half-open.
 
-    `difficult` objects (of COCO: crowds) count neither when found nor when missed.
+    `difficult` objects (of COCO: crowds) count neither when found nor when missed. upright: False where the
+    annotation counts the pixels as they are stored, before the file's EXIF orientation turns them.
     """
 
     id: str
@@ -20,11 +21,13 @@ class Picture:
     width: int
     height: int
     objects: tuple[VocObject, ...]
+    upright: bool = True
 
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """A named set: "VOC2007/test", "val2017"."""
+    """A named set: "VOC2007/test", "val2017". notes: lines on what reading it assumed or left out."""
 
     name: str
     pictures: tuple[Picture, ...]
+    notes: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ from sempairs.evaluation.records import Result, read_results
 from sempairs.evaluation.target import Target, open_target
 from sempairs.files import atomic_write, folder_lock, stable_hash, write_json
 from sempairs.metrics import Detections
+from sempairs.precision import auto_precision, emulation_note
 from sempairs.progress import bar
 from sempairs.training import folder
 from sempairs.training.checkpoint import clear_partial, disk_full_is_told, find_checkpoint, save_checkpoint
@@ -62,6 +63,7 @@ def detect(
     after saving.
     """
     target = Path(out)
+    recipe, asked = _settled(recipe, target, device, resume=resume), recipe.settings.precision
     if (target / folder.RECIPE).exists() and resume and folder.has_state(target):
         _refuse_other_recipe(target, recipe)
         if folder.finished(target) is not None:
@@ -69,6 +71,9 @@ def detect(
     folder.refuse_if_used(target, resume=resume)
     scoring.need_coco_eval()
     with processes(device, recipe.settings) as where:
+        emulated = emulation_note(where.device.type) if asked == "bf16" and where.first else None
+        if emulated:
+            say(emulated)
         run = _Run(recipe, target, where)
         if not where.first:
             return run.execute()
@@ -77,15 +82,27 @@ def detect(
             return run.execute()
 
 
+def _settled(recipe: DetectRecipe, out: Path, device: str, *, resume: bool) -> DetectRecipe:
+    """With the precision that `auto` takes: that of a run that goes on, else what suits the device."""
+    if recipe.settings.precision != "auto":
+        return recipe
+    if resume and (out / folder.RECIPE).exists() and folder.has_state(out):
+        taken = load_config(DetectRecipe, out / folder.RECIPE).settings.precision
+    else:
+        taken = auto_precision(device if device == "cpu" else "auto")
+    return recipe.model_copy(update={"settings": recipe.settings.model_copy(update={"precision": taken})})
+
+
 class _Run:
     """One session. Everything that can be wrong with the recipe shows here, before the folder is touched."""
 
     def __init__(self, recipe: DetectRecipe, out: Path, where: Processes) -> None:
         self.recipe, self.out, self.where, self.config = recipe, out, where, recipe.settings
-        self.target: Target = open_target(recipe.encoder, seed=recipe.seed)
+        self.target: Target = open_target(recipe.encoder, seed=recipe.seed, prefix=recipe.prefix)
         read = open_data(recipe.data)
         train = [read(name) for name in self.config.train]
         self.tests = [read(name) for name in self.config.test]
+        self.notes = list(dict.fromkeys(note for one in (*train, *self.tests) for note in one.notes))
         self.classes = class_names(train, self.config.classes)
         for one in (*train, *self.tests):
             refuse_unknown_classes(one, self.classes)
@@ -148,6 +165,8 @@ class _Run:
 
     def _note(self) -> None:
         """Says what is easily overlooked."""
+        for note in self.notes:
+            say(note)
         share = self.config.batch_size // self.where.world
         if self.config.trains_norm and self.config.batch_size < 8:
             say(
@@ -225,11 +244,17 @@ class _Run:
         return f"detection {task_name(self.recipe.data, one.name, self.classes)}"
 
     def _results(self, one: DetectionSet, scores: scoring.Scores) -> list[Result]:
-        settings = {**self.recipe.measured(), "task": self._task(one), "classes": list(self.classes)}
+        code = code_state()
+        spec = self.target.spec  # pictures have their own size here
+        settings = {
+            **self.recipe.measured(), "task": self._task(one), "classes": list(self.classes),
+            "input": {"mean": list(spec.mean), "std": list(spec.std)},
+        }  # fmt: skip
         extra = {
             "encoder": self.target.spec.weight_hash,
             "sempairs": __version__,
-            "commit": code_state()["commit"],
+            "commit": code.commit,
+            "code": code.package_sha256,
             "device": self.where.device.type,
             "processes": self.where.world,
             "batch_per_process": self.config.batch_size // self.where.world,

@@ -44,6 +44,9 @@ class Context:
     cache: Path | None = None
     known: dict[Hashable, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.config.settled(self.device))
+
     def features(self, rows: Int) -> Features:
         """Frozen features that hold at least these rows of the catalogue; each image is embedded once.
 
@@ -57,7 +60,7 @@ class Context:
             return held
         values = frozen.compute_features(
             self.target, self.source, self.catalog.select(missing),
-            precision=self.config.precision, cache=self.cache, device=self.device,
+            precision=self.config.settled_precision, cache=self.cache, device=self.device,
         )  # fmt: skip
         found = Features(missing, values) if held is None else held.joined(missing, values)
         self.known["features"] = found
@@ -99,10 +102,10 @@ class Protocol(ABC):
 
 
 P = TypeVar("P", bound=Protocol)
-PROTOCOLS: Registry[Protocol] = Registry("protocol")
+PROTOCOLS: Registry[Protocol] = Registry("protocol", "sempairs.evaluation.protocols")
 
 
 def register(protocol: P) -> P:
     """Files a protocol under its name."""
-    PROTOCOLS.register(protocol.name)(protocol)
+    PROTOCOLS.register(protocol)
     return protocol

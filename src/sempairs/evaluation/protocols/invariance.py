@@ -110,7 +110,7 @@ class Backgrounds(_Whitened):
                     own = rows[start : start + BATCH]
                     yield maker.make(0, own, own, own, own).crops[0].pixels
 
-            features = embed(context.target.encoder, views(), precision=context.config.precision)
+            features = embed(context.target.encoder, views(), precision=context.config.settled_precision)
             cosines = _cosine(whitening, clean, features)
             by_ground[ground] = float(cosines.mean())
             per_image += cosines / len(GROUNDS)

@@ -10,9 +10,10 @@ a file by `low_shot_lists`. Departures: the central square, scored whole, as eve
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from sempairs.evaluation.protocols.base import Context, Protocol, register
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification, Fold
 from sempairs.files import stable_hash
+from sempairs.texts import read_text
 
 Int = NDArray[np.int64]
 Names = NDArray[np.str_]
@@ -101,10 +103,11 @@ def balanced(labels: Int, names: Names, share: float, *, seed: int) -> Int:
 
 
 def read_list(path: str) -> list[str]:
-    """The names in a file, one a line. Raises: UserError if it cannot be read or holds none."""
+    """The names in a file, one a line; they may hold blanks. Raises: UserError if it cannot be read or holds
+    none."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
+    except (OSError, UnicodeError) as error:
         raise UserError("low_shot_lists", f"cannot be read ({error})", path) from None
     if not lines:
         raise UserError("low_shot_lists", "must name images, one a line", path)
@@ -116,9 +119,14 @@ def listed(names: Names, wanted: Sequence[str], path: str) -> Int:
 
     Raises: UserError if one of those listed is not there.
     """
+    last = Counter(PurePosixPath(name).name for name in names)
     place = {PurePosixPath(name).name: i for i, name in enumerate(names)}
     place |= {name: i for i, name in enumerate(names)}
     missing = [name for name in wanted if name not in place]
+    several = [name for name in wanted if name not in names and last[name] > 1]
+    if several:
+        rule = f"must name images by their whole path where {last[several[0]]} end alike"
+        raise UserError(f"low_shot_lists {path}", rule, several[0])
     if missing:
         rule = f"must name images that are fitted on, but {len(missing)} of {len(wanted)} are not among them"
         raise UserError(f"low_shot_lists {path}", rule, missing[0])

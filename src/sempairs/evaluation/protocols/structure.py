@@ -138,7 +138,7 @@ def _views(context: Context, rows: NDArray[np.int64]) -> tuple[NDArray[np.float3
             maker.make(0, part, part, part, part).crops[side].pixels
             for part in np.array_split(np.arange(len(store)), max(1, -(-len(store) // BATCH)))
         )
-        sides.append(embed(context.target.encoder, batches, precision=context.config.precision))
+        sides.append(embed(context.target.encoder, batches, precision=context.config.settled_precision))
     return sides[0], sides[1]
 
 

@@ -147,6 +147,7 @@ class Task:
 class Family:
     """Tasks of one kind. open: takes what follows the colon in a task's name, "" where nothing does."""
 
+    name: str
     open: Callable[[str], Task]
     summary: str
     example: str
@@ -156,7 +157,7 @@ class Tasks:
     """All tasks by name: registered families, and beside them any source that has labels."""
 
     def __init__(self) -> None:
-        self._families: Registry[Family] = Registry("task")
+        self._families: Registry[Family] = Registry("task", "sempairs.evaluation.tasks")
 
     def register(
         self, name: str, *, summary: str, example: str = ""
@@ -164,7 +165,7 @@ class Tasks:
         """Decorator that files a function from the rest of a task's name to the task."""
 
         def file(make: Callable[[str], Task]) -> Callable[[str], Task]:
-            self._families.register(name)(Family(make, summary, example or name))
+            self._families.register(Family(name, make, summary, example or name))
             return make
 
         return file

@@ -1,4 +1,4 @@
-"""Likely false pairs: a doubt in [0, 1] for each pair, from similarity and labels, without a trained model.
+"""Likely false pairs: a doubt in [0, 1] for each pair, from similarity and labels, out of sample.
 
     doubt = sigmoid((z_pair + z_fit) / sqrt(2) + s_labels - 3)
 
@@ -9,7 +9,8 @@ vectors, and each image is compared with centres that neither image of the pair 
 scores, (value - median) / (1.4826 * median absolute deviation), so that false pairs do not set the scale by
 which they are judged; what a score has beyond 3 counts by its logarithm, ln(1 + beyond). Where z_fit is
 unknown, z_pair stands alone, without the sqrt(2). The mean of all images is taken off the vectors first: what
-all of them share tells no pair from another.
+all of them share tells no pair from another. Where there are images enough, similarities are those of a
+space learned from the other meanings alone (see `spaces`).
 s_labels: for each label column in which the two images differ, -ln(share of pairs that differ as much), at
 most 3: a contradiction that most pairs have says nothing. Categories and concepts differ or do not; names
 differ by the share of their words that they do not have in common, where that varies among pairs of one
@@ -22,16 +23,16 @@ pairs for people to look at. It is no probability, and no verdict.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sempairs.pairs.audit.centres import margins
 from sempairs.pairs.audit.similarity import cosine
+from sempairs.pairs.audit.spaces import spaces
 from sempairs.pairs.audit.subject import Subject
 from sempairs.pairs.index import Int, Labels
-from sempairs.pairs.relations import relation_name
 from sempairs.pairs.select import CORRUPTED
 
 THRESHOLD = 0.5
@@ -102,11 +103,16 @@ def standard(values: Real, group: Int) -> Real:
 
 
 def _by_similarity(subject: Subject, vectors: Vectors, evidence: list[list[str]]) -> Real:
-    rows, similarity = subject.distinct, cosine(subject, vectors)
+    rows = subject.distinct
+    similarity, margin = np.zeros(len(rows)), np.zeros(len(rows))
+    other, side = np.zeros((2, len(rows)), dtype=np.int64)
+    for part, judged in spaces(subject, vectors):
+        of_part = replace(subject, distinct=rows[part])
+        similarity[part] = cosine(of_part, judged)
+        margin[part], other[part], side[part] = margins(of_part, judged)
     claimed = [_claimed(subject, subject.relation[row]) for row in rows]
     names, relation = np.unique(claimed, return_inverse=True)
     pair = standard(-similarity, _groups(relation, subject.category.codes[rows]))
-    margin, other, side = margins(subject, vectors)
     fit = standard(margin, relation)
     titles = _titles(subject)
     for kind in range(len(names)):
@@ -150,7 +156,7 @@ def _by_labels(subject: Subject, evidence: list[list[str]]) -> Real:
 
 def _claimed(subject: Subject, relation: str) -> str:
     """Pairs corrupted on purpose are judged among those they pass for."""
-    return relation_name(subject.pairs.config) if relation == CORRUPTED else relation
+    return subject.pairs.config.label if relation == CORRUPTED else relation
 
 
 def _groups(relation: Int, category: Int) -> Int:

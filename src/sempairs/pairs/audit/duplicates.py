@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sempairs.catalog.near_copies import NearCopies, compared
 from sempairs.pairs.audit.pixels import CHUNK, SIDE, SmallPictures
 from sempairs.pairs.audit.subject import Subject
 from sempairs.pairs.index import Int, Labels
 
 THRESHOLD = 0.10
+SHOWN = 20
 Real = NDArray[np.float64]
 
 
@@ -30,7 +32,10 @@ class ExactDuplicates:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs whose root mean square difference is below `threshold` (of a range of 1) both in colour on a
+    """Pairs of nearly one picture: `alike` as they are, or `copies` by `near_copies.compared`, which also
+    finds what is mirrored, turned or cropped.
+
+    alike: pairs whose root mean square difference is below `threshold` (of a range of 1) both in colour on a
     white ground and in opacity, at `size` pixels a side. alike_on_white: below it in colour alone, as two
     white drawings are. measured: pairs of which both images could be decoded."""
 
@@ -41,7 +46,41 @@ class NearDuplicates:
     share: float | None
     alike_on_white: int
     unreadable: int
+    alike: int = 0
+    copies: int = 0
     unreadable_first: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CopiesInSet:
+    """Near-copies among all images of a set, whether or not they are paired. pairs of images: those found;
+    images: those that are in one; across_splits: images with a near-copy in another split; first: some, with
+    what they differ by and how much (1 is the most that counts)."""
+
+    pairs: int
+    images: int
+    across_splits: int
+    first: list[dict[str, object]] = field(default_factory=list)
+
+
+def copies_in_set(subject: Subject, found: NearCopies) -> tuple[CopiesInSet, NDArray[np.bool_]]:
+    """What `near_copies` found among the images, and which images have one in another split, (n,)."""
+    split = subject.images.column("split")
+    known = np.array([name is not None for name in split], dtype=bool)
+    apart = known[found.left] & known[found.right] & (split[found.left] != split[found.right])
+    crossing = np.zeros(len(split), dtype=bool)
+    crossing[found.left[apart]] = crossing[found.right[apart]] = True
+    order = np.argsort(~apart, kind="stable")[:SHOWN]
+    first: list[dict[str, object]] = [
+        {
+            "images": [str(subject.ids[found.left[at]]), str(subject.ids[found.right[at]])],
+            "how": found.how(int(at)), "difference": round(float(found.difference[at]), 3),
+            "across_splits": bool(apart[at]),
+        }
+        for at in order
+    ]  # fmt: skip
+    images = len(np.unique(np.concatenate([found.left, found.right])))
+    return CopiesInSet(len(found), images, int(crossing.sum()), first), crossing
 
 
 def exact_duplicates(subject: Subject, pixel_hashes: Sequence[str | None]) -> ExactDuplicates:
@@ -77,12 +116,16 @@ def near_duplicates(
 ) -> tuple[NearDuplicates, Int]:
     """The count, and the rows of those pairs, the closest first."""
     worst = np.maximum(colour, opacity)
-    near = np.flatnonzero(worst < THRESHOLD)
-    near = near[np.argsort(worst[near], kind="stable")]
+    anchor, partner = subject.anchor[subject.distinct], subject.partner[subject.distinct]
+    copy = compared(small.sketches, anchor, partner)
+    alike, copied = worst < THRESHOLD, (copy <= 1) & ~np.isnan(worst)
+    near = np.flatnonzero(alike | copied)
+    least = np.fmin(worst / THRESHOLD, copy)
+    near = near[np.argsort(least[near], kind="stable")]
     measured = int((~np.isnan(worst)).sum())
     found = NearDuplicates(
         size=SIDE, threshold=THRESHOLD, measured=measured, pairs=len(near),
-        share=len(near) / measured if measured else None,
+        share=len(near) / measured if measured else None, alike=int(alike.sum()), copies=int(copied.sum()),
         alike_on_white=int((colour < THRESHOLD).sum()), unreadable=len(small.unreadable),
         unreadable_first=[f"{subject.ids[item]}: {reason}" for item, reason in small.unreadable[:5]],
     )  # fmt: skip

@@ -30,6 +30,7 @@ MEASURES: dict[str, tuple[str, Measure]] = {
     "evenness": ("of the classes, 1 for equally many pairs each", lambda a: a.balance.evenness),
     "exact-duplicates": ("pairs whose two images are one picture", lambda a: a.exact.pairs),
     "near-duplicates": ("share of near-duplicate pairs", lambda a: a.near.share if a.near else None),
+    "near-copies": ("images with a near-copy in the set", lambda a: a.copies.images if a.copies else None),
     "unreadable": ("images that cannot be decoded", lambda a: a.near.unreadable if a.near else None),
     "shared": ("images in two splits or evaluation sets", lambda a: a.shared.images),
     "doubtful": ("share of pairs with doubt from 0.5", lambda a: a.doubts.count / len(a.doubts.rows)),

@@ -22,7 +22,6 @@ from sempairs.errors import UserError
 from sempairs.pairs.audit.doubt import THRESHOLD
 from sempairs.pairs.audit.run import SHOWN, Audit
 from sempairs.pairs.audit.similarity import Spread
-from sempairs.pairs.relations import relation_name
 
 SIDE = 96
 DOUBTFUL_SHOWN = 2 * SHOWN
@@ -55,7 +54,7 @@ def context(audit: Audit) -> dict[str, Any]:
     return {
         "audit": audit,
         "config": subject.pairs.config,
-        "relation": relation_name(subject.pairs.config),
+        "relation": subject.pairs.config.label,
         "pairs": len(subject.distinct),
         "threshold": THRESHOLD,
         "headline": headline(audit),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sempairs.catalog.images import UnreadableImage, pixel_hash
+from sempairs.catalog.near_copies import SKETCH_BYTES, sketch
 from sempairs.catalog.pictures import Pictures
 from sempairs.catalog.sources.reading import in_threads, worker_count
 from sempairs.catalog.table import Catalog
@@ -27,7 +28,8 @@ Float = NDArray[np.float32]
 
 
 class SmallPictures:
-    """RGBA pictures (n, SIDE, SIDE, 4) uint8 of the images of a catalogue, in a temporary file.
+    """RGBA pictures (n, SIDE, SIDE, 4) uint8 of the images of a catalogue, in a temporary file; and their
+    `sketches` (n, 1152) for the search for near-copies.
 
     pixel_hashes: those of the catalogue, and of what was decoded where it has none. unreadable: item and
     reason of images that could not be decoded; their picture is transparent.
@@ -43,6 +45,7 @@ class SmallPictures:
                 # A full disk is an error here; found out on writing to mapped memory, it ends the process.
                 os.posix_fallocate(handle.fileno(), 0, math.prod(shape))
             self._store = np.memmap(file, np.uint8, "r+", shape=shape)
+            self.sketches = np.zeros((len(images), SKETCH_BYTES), dtype=np.uint8)
             self.pixel_hashes: list[str | None] = list(images.column("pixel_hash"))
             self.unreadable: list[tuple[int, str]] = []
             self._decode(images)
@@ -66,25 +69,27 @@ class SmallPictures:
         pictures = Pictures(images)
         known = [value is not None for value in self.pixel_hashes]
 
-        def small(item: int) -> tuple[NDArray[np.uint8] | None, str]:
-            """The picture and its hash if that is asked for, or None and why there is none."""
+        def small(item: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, str]:
+            """The picture, its sketch, and its hash if that is asked for; or why there is none."""
             try:
                 image = pictures.image(item)
             except UnreadableImage as error:
-                return None, str(error)
+                return None, None, str(error)
             except UserError as error:
                 remedy = "put the images back, or audit with --no-pixels"
                 raise UserError("pixels", f"cannot be measured: {error}", remedy=remedy) from None
             digest = "" if known[item] else pixel_hash(image)
             reduced = image.convert("RGBA").resize((SIDE, SIDE), Image.Resampling.BOX)
-            return np.asarray(reduced), digest
+            return np.asarray(reduced), sketch(image), digest
 
         found = in_threads(small, range(len(images)), worker_count(None))
-        for item, (picture, text) in enumerate(track(found, total=len(images), what="decoding", unit="img")):
-            if picture is None:
+        for item, (picture, drawn, text) in enumerate(
+            track(found, total=len(images), what="decoding", unit="img")
+        ):
+            if picture is None or drawn is None:
                 self.unreadable.append((item, text))
                 continue
-            self._store[item] = picture
+            self._store[item], self.sketches[item] = picture, drawn
             if text:
                 self.pixel_hashes[item] = text
 

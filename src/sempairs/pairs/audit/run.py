@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sempairs import __version__
+from sempairs.catalog.near_copies import near_copies
 from sempairs.catalog.table import Catalog
 from sempairs.embeddings import Embeddings
-from sempairs.files import atomic_write, write_json
+from sempairs.files import atomic_write, write_json, writing_in
 from sempairs.pairs.audit import duplicates
 from sempairs.pairs.audit.balance import Balance, Multiplicity, balance, multiplicity
 from sempairs.pairs.audit.doubt import THRESHOLD, Doubts, doubts
@@ -49,7 +50,7 @@ class Audit:
     """What an audit found.
 
     measured_by: what similarities are made of: "embeddings", "pixels", or "" for none.
-    near, similarity, planted: None where not measured. alike, unlike, near_rows: rows of the set to show.
+    near, copies, similarity, planted: None where not measured. alike, unlike, near_rows: rows to show.
     """
 
     subject: Subject
@@ -57,6 +58,7 @@ class Audit:
     measured_by: str
     exact: duplicates.ExactDuplicates
     near: duplicates.NearDuplicates | None
+    copies: duplicates.CopiesInSet | None
     shared: Shared
     balance: Balance
     multiplicity: Multiplicity
@@ -85,6 +87,7 @@ class Audit:
             "measured_by": self.measured_by or None,
             "exact_duplicates": asdict(self.exact),
             "near_duplicates": asdict(self.near) if self.near else None,
+            "near_copies": asdict(self.copies) if self.copies else None,
             "shared": asdict(self.shared),
             "balance": asdict(self.balance),
             "multiplicity": asdict(self.multiplicity),
@@ -118,11 +121,13 @@ class Audit:
 
         place = Path(folder)
         page = render(self)
-        with atomic_write(place / "doubt.parquet") as temporary:
-            pq.write_table(self.doubt_table(), temporary, compression="zstd")
-        with atomic_write(place / "index.html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        write_json(place / "audit.json", self.as_json())
+        place.mkdir(parents=True, exist_ok=True)
+        with writing_in(place):
+            with atomic_write(place / "doubt.parquet") as temporary:
+                pq.write_table(self.doubt_table(), temporary, compression="zstd")
+            with atomic_write(place / "index.html") as temporary:
+                temporary.write_text(page, encoding="utf-8")
+            write_json(place / "audit.json", self.as_json())
 
 
 def audit(
@@ -153,10 +158,9 @@ def audit(
         hashes = [str(value) for value in subject.images.column("file_hash")]
         vectors = embeddings.of(subject.ids, hashes)
         about = {**embeddings.about, "hash": embeddings.hash, "width": vectors.shape[1]}
-    others = [
-        (item, open_against(item, decode=pixels)) if isinstance(item, str) else item for item in against
-    ]
+    others = [(item, open_against(item)) if isinstance(item, str) else item for item in against]
     near, near_rows = None, np.empty(0, dtype=np.int64)
+    copies, crossing, sketches = None, None, None
     with ExitStack() as stack:
         pixel_hashes = list(subject.images.column("pixel_hash"))
         measured_by = "embeddings" if vectors is not None else ""
@@ -165,7 +169,9 @@ def audit(
             near, near_rows = duplicates.near_duplicates(
                 subject, small, *duplicates.differences(subject, small)
             )
-            pixel_hashes = small.pixel_hashes
+            pixel_hashes, sketches = small.pixel_hashes, small.sketches
+            found_copies = near_copies(sketches, shown=len(sketches) > 2000)
+            copies, crossing = duplicates.copies_in_set(subject, found_copies)
             if vectors is None:
                 vectors, measured_by = small.vectors(), "pixels"
     similarity = None if vectors is None else cosine(subject, vectors)
@@ -178,7 +184,8 @@ def audit(
         measured_by=measured_by,
         exact=duplicates.exact_duplicates(subject, pixel_hashes),
         near=near,
-        shared=shared(subject, pixel_hashes, others),
+        copies=copies,
+        shared=shared(subject, pixel_hashes, others, sketches=sketches, crossing_copies=crossing),
         balance=balance(subject),
         multiplicity=multiplicity(subject),
         similarity=None if similarity is None else by_relation(subject, similarity),

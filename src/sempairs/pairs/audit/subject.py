@@ -11,9 +11,9 @@ import numpy as np
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.pairs.index import Int, Labels
-from sempairs.pairs.relations import class_labels, rule_of
+from sempairs.pairs.rules import class_labels
 from sempairs.pairs.sample import partner_items
-from sempairs.pairs.select import everyone
+from sempairs.pairs.select import meaning_of_all
 from sempairs.pairs.table import PairSet
 
 
@@ -65,8 +65,8 @@ class Subject:
     def meaning_of(self) -> Labels:
         """What each item means, as the relation has it."""
         index = self.pairs.index
-        rule = rule_of(index, self.pairs.config)
-        return everyone(index, rule.meaning, (self.anchor, self.partner))
+        rule = self.pairs.config.rule(index)
+        return meaning_of_all(index, rule.meaning, (self.anchor, self.partner))
 
     @cached_property
     def meaning(self) -> Labels:
@@ -77,7 +77,7 @@ class Subject:
     def category(self) -> Labels:
         """The class each row counts towards; may be unknown."""
         index = self.pairs.index
-        return class_labels(index, rule_of(index, self.pairs.config)).take(self.anchor)
+        return class_labels(index, self.pairs.config.rule(index)).take(self.anchor)
 
     def key(self, row: int) -> tuple[str, str]:
         """The canonical ids of a row's pair."""
