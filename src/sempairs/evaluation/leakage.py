@@ -14,9 +14,11 @@ result, beside the share that was allowed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from sempairs.catalog.images import UnreadableImage, pixel_hash
 from sempairs.catalog.near_copies import NearCopies, near_copies, sketch
 from sempairs.catalog.sources import Source, open_source
 from sempairs.catalog.sources.base import unreadable
+from sempairs.catalog.sources.joined import JoinedSource
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 
@@ -65,10 +68,14 @@ def read_exposure(path: Path, source: str) -> Exposure:
     source = _spec(source)
     files, pixels = (frozenset(table.column(n).drop_null().to_pylist()) for n in COLUMNS[:2])
     groups: dict[str, set[str]] = {}
-    pairs = zip(table.column("source").to_pylist(), table.column("split_group").to_pylist(), strict=True)
-    for named, group in set(pairs):
+    # Of an image's id only what stands before the first slash: where sources were joined, it tells which.
+    starts = (name.partition("/")[0] for name in table.column("image_id").to_pylist())
+    columns = (table.column(name).to_pylist() for name in ("source", "split_group"))
+    for start, named, group in set(zip(starts, *columns, strict=True)):
         if group is not None:
-            groups.setdefault(source if named is None else _spec(named), set()).add(group)
+            spec = source if named is None else _spec(named)
+            for name in {spec, _parts(spec).get(start, spec)}:
+                groups.setdefault(name, set()).add(group)
     own = frozenset(groups.pop(source, ()))
     others = tuple((name, frozenset(found)) for name, found in sorted(groups.items()))
     sketches, rows = sketches_of(table.column("sketch"))
@@ -80,6 +87,15 @@ def _spec(source: str) -> str:
     with suppress(UserError):  # the images may be gone from this machine; hashes are compared all the same
         return open_source(source).spec
     return source
+
+
+@cache
+def _parts(source: str) -> Mapping[str, str]:
+    """Of a joined source the spec of each part, by what its ids begin with; of any other nothing."""
+    with suppress(UserError):
+        opened = open_source(source) if source.startswith("joined:") else None
+        return opened.specs if isinstance(opened, JoinedSource) else {}
+    return {}
 
 
 def fill_pixel_hashes(source: Source, catalog: Catalog, rows: Int) -> Catalog:
@@ -184,7 +200,8 @@ def allowed(asked: float | None, exposure: Exposure, source: str) -> float:
     """The share of scored images that may be near-copies: what was asked for, or the default."""
     if asked is not None:
         return asked
-    return OWN_SOURCE if source == exposure.source else OTHER_SOURCE
+    own = source == exposure.source or source in _parts(exposure.source).values()
+    return OWN_SOURCE if own else OTHER_SOURCE
 
 
 def refuse_nearly_seen(task: str, facts: dict[str, Any], limit: float) -> None:
