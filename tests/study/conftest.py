@@ -147,6 +147,7 @@ def provenance(cell: Cell) -> dict[str, Any]:
         "optimiser": {"peak_lr": 0.3},
         "schedule": {"steps": 160, "steps_per_epoch": 32, "warm_up_steps": 0},
         "images_shown": 81920,
+        "crops_per_pair": 2,
         "initial_weights": {
             "encoder": stable_hash(["w", cell.seed]),
             "method": stable_hash(["m", cell.seed]),
