@@ -146,7 +146,7 @@ def test_pairs_bring_what_the_encoder_that_mined_them_was_shown(
     export_features(first[0], fresh, features)
     with pytest.raises(UserError, match="near-copies"):
         scored(trained(tmp_path / "direct", fresh, pairs=mined(features)), copies)
-    config = validate(PairsConfig, mined(features), where="pairs")
+    config = PairsConfig(**mined(features))
     images, trained_on = select_rows(recipe(fresh), open_source(fresh).scan().catalog)
     save_with_baselines(tmp_path / "pairs", images.select(np.arange(trained_on)), config)
     listed = {"relation": "listed", "file": str(tmp_path / "pairs"), "mode": "redrawn"}

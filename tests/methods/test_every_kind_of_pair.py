@@ -71,5 +71,5 @@ def test_a_method_trains(images: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_classifier_has_one_output_a_meaning_in_every_arm(images: Path, tmp_path: Path, kind) -> None:
     settings = recipe(images, "supervised", kind)
-    run = _Run(settings, tmp_path / "run", None, make_fabric(settings.speed))
+    run = _Run(settings, settings, tmp_path / "run", None, make_fabric(settings.speed), None)
     assert run.trainer.method.classifier.out_features == CLASSES
