@@ -194,3 +194,24 @@ def test_a_few_copies_within_one_source_are_listed(
     assert "are near-copies" in capsys.readouterr().err
     with pytest.raises(UserError, match="near-copies"):
         scored(run, f"folder:{root}", near_copies=0.0)
+
+
+def test_near_copies_are_searched_once_for_a_cache_and_an_altered_one_is_refused(
+    first: tuple[Path, str], copies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = QUICK.model_copy(update={"near_copies": 1.0})
+
+    def run(cache: Path | None) -> dict[str, Any]:
+        found = evaluate(first[0], data=copies, config=config, protocols=["linear-1"], cache=cache)
+        return found[0].extra["near_copies_of_pretraining"]
+
+    searches: list[int] = []
+    search = leakage.near_copies
+    monkeypatch.setattr(leakage, "near_copies", lambda *a, **k: searches.append(1) or search(*a, **k))
+    assert run(None) == run(tmp_path) == run(tmp_path)
+    assert len(searches) == 2
+    (kept,) = tmp_path.glob("near-copies-*.npz")
+    arrays = dict(np.load(kept))
+    np.savez(kept, **(arrays | {name: arrays[name][:1] for name in ("left", "right")}))
+    with pytest.raises(UserError, match="was altered after it was written"):
+        run(tmp_path)

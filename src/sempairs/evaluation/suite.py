@@ -127,6 +127,7 @@ def _evaluate(
     if emulated:
         print(emulated, file=sys.stderr)
     config = config.settled(place)
+    kept = None if cache is None else Path(cache)
     if out is not None and Path(out).exists():
         read_results(out)  # never adds to a file that is something else
     results: list[Result] = []
@@ -136,14 +137,14 @@ def _evaluate(
         source = open_source(spec)
         scan = scan_and_tell(source)
         own = [task for task in tasks if task.source == spec]
-        ready.append((source, scan, prepare(target, source, scan, own, protocols, config)))
-    if cache is not None:
-        Path(cache).mkdir(parents=True, exist_ok=True)
+        ready.append((source, scan, prepare(target, source, scan, own, protocols, config, kept)))
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
     if out is not None:
         append_results(out, [])  # a place that cannot be written to is said now
     # Whatever can be refused has been: from here on things are computed and written.
     for source, scan, prepared in ready:
-        context = Context(target, source, scan.catalog, config, place, None if cache is None else Path(cache))
+        context = Context(target, source, scan.catalog, config, place, kept)
         # The tasks of a source share their features: each image is embedded once.
         rows = [one.rows for one in prepared if any(protocol.frozen for protocol in one.protocols)]
         if rows:
@@ -185,8 +186,9 @@ def prepare(
     tasks: Sequence[Task],
     protocols: Sequence[Protocol],
     config: EvaluationConfig,
+    cache: Path | None = None,
 ) -> list[Prepared]:
-    """The problems of one source's tasks. Raises: UserError if one cannot be posed or scores a seen image."""
+    """The problems of one source's tasks. cache: as `evaluate` has it. Raises: UserError if one cannot be posed or scores a seen image."""
     problems = []
     for task in tasks:
         try:
@@ -209,7 +211,7 @@ def prepare(
         leakage.refuse_seen(task.name, scan.catalog, problem.scored, seen)
     if exposure is not None:
         scored = np.unique(np.concatenate([problem.scored for problem in problems]))
-        nearly = leakage.seen_nearly(exposure, source, scan.catalog, scored)
+        nearly = leakage.seen_nearly(exposure, source, scan.catalog, scored, folder=cache)
         assert isinstance(checked, list)
         checked += ["near_copies"] if nearly is not None else []
     prepared = []
