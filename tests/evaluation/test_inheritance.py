@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from sempairs.catalog.sources import open_source
 from sempairs.config import validate
 from sempairs.errors import UserError
+from sempairs.evaluation import leakage
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.export import export_features
 from sempairs.evaluation.records import Result

@@ -188,7 +188,10 @@ def prepare(
     config: EvaluationConfig,
     cache: Path | None = None,
 ) -> list[Prepared]:
-    """The problems of one source's tasks. cache: as `evaluate` has it. Raises: UserError if one cannot be posed or scores a seen image."""
+    """The problems of one source's tasks. cache: as `evaluate` has it.
+
+    Raises: UserError if one cannot be posed or scores a seen image.
+    """
     problems = []
     for task in tasks:
         try:
