@@ -206,6 +206,7 @@ def _one_line(cls: type[BaseModel], error: ValidationError, data: Mapping[str, A
         return UserError(prefix + field, "is required")
     rule = first["msg"].removeprefix("Value error, ")
     rule = rule.replace("Input should be", "must be").replace("Input must be", "must be")
+    rule = re.sub("a valid (tuple|list)", "a list of values", rule)
     if "dictionary" in rule:
         rule = "must be a section of keys"
     rule = rule.removesuffix(", unable to parse string as an integer")
