@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.logistic import Model
+from sempairs.evaluation.probes.logistic import Model
 from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.protocols.linear import LinearConfig, fitted_probe
 from sempairs.evaluation.scores import Outcome, Score, spread

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import Field
 
 from sempairs.errors import UserError
-from sempairs.evaluation import sgd
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.probes import sgd
 from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, ProtocolConfig
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification, Fold

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from sempairs import keyed
 from sempairs.encoders import embed
-from sempairs.evaluation.changed import embed_changed
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.perturbations.changed import embed_changed
+from sempairs.evaluation.perturbations.transforms import TRANSFORMS, Apply
+from sempairs.evaluation.perturbations.whitening import SHRINKAGE, Whitening
 from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.scores import Score, spread
 from sempairs.evaluation.tasks.invariance import BackgroundInvariance, PairInvariance, TransformInvariance
-from sempairs.evaluation.transforms import TRANSFORMS, Apply
-from sempairs.evaluation.whitening import SHRINKAGE, Whitening
 from sempairs.progress import track
 from sempairs.views.config import OPERATIONS, ViewsConfig
 from sempairs.views.maker import ViewMaker

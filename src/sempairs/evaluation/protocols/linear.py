@@ -1,5 +1,5 @@
 """The linear probe by L-BFGS, λ chosen on validation. Ericsson et al. 2021, arXiv:2011.13377; see
-`evaluation.linear` for the settings and departures."""
+`probes.linear` for the settings and departures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from sempairs.evaluation import linear
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.logistic import MAX_STEPS
+from sempairs.evaluation.probes import linear
+from sempairs.evaluation.probes.logistic import MAX_STEPS
 from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, ProtocolConfig
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification, Fold

@@ -21,8 +21,8 @@ from pydantic import Field
 
 from sempairs import keyed
 from sempairs.errors import UserError
-from sempairs.evaluation import sgd
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.probes import sgd
 from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification, Fold

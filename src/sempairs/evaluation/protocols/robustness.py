@@ -1,5 +1,5 @@
 """How well a probe fitted on clean pictures does on corrupted ones. Hendrycks and Dietterich 2019,
-arXiv:1903.12261; see `evaluation.corruptions` for the corruptions.
+arXiv:1903.12261; see `perturbations.corruptions` for the corruptions.
 
 The value is the mean accuracy over corruptions and strengths, each weighing alike. The paper's mCE divides
 errors by AlexNet's on ImageNet; it is not defined here, where nothing of the kind has been measured on other
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sempairs.evaluation.changed import embed_changed
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.corruptions import CORRUPTIONS, SMALL, STRENGTHS, corrupted
+from sempairs.evaluation.perturbations.changed import embed_changed
+from sempairs.evaluation.perturbations.corruptions import CORRUPTIONS, SMALL, STRENGTHS, corrupted
 from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.protocols.linear import LinearConfig, fitted_probe
 from sempairs.evaluation.scores import Outcome, Score, spread
