@@ -33,8 +33,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sempairs.evaluation import linear
-from sempairs.evaluation.logistic import fit_path
+from sempairs.evaluation.probes import linear
+from sempairs.evaluation.probes.logistic import fit_path
 from sempairs.files import write_json
 from sempairs.training.provenance import environment
 

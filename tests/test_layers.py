@@ -29,7 +29,7 @@ LEAVES = (
 )
 STAGES = (
     "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",
-    "study", "testing", "cli",
+    "detection", "study", "testing", "cli",
 )  # fmt: skip
 
 

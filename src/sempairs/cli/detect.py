@@ -60,7 +60,7 @@ def detect(
     index.html with drawn pictures. The detector of the last iteration is scored; nothing is chosen on test
     pictures. With several GPUs, start it with torchrun: the batch is shared out and normalisation is SyncBN.
     """
-    from sempairs.evaluation.detection.config import make_recipe
+    from sempairs.detection.config import make_recipe
 
     loaded = make_recipe(
         encoder,
@@ -72,7 +72,7 @@ def detect(
         seed=seed,
         prefix=prefix,
     )
-    from sempairs.evaluation.detection.run import detect as run
+    from sempairs.detection.run import detect as run
     from sempairs.training.run import Interrupted
 
     try:

@@ -32,7 +32,8 @@ from sempairs.evaluation.protocols import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.records import Result, append_results, read_results
 from sempairs.evaluation.scores import Score
 from sempairs.evaluation.target import Target, open_target, random_target
-from sempairs.evaluation.tasks import TASKS, Classification, MultiLabel, Problem, Task
+from sempairs.evaluation.tasks import TASKS, Problem, Task
+from sempairs.evaluation.tasks.base import Folded
 from sempairs.files import stable_hash
 from sempairs.precision import emulation_note
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
@@ -233,7 +234,7 @@ def prepare(
             facts["near_copies_of_pretraining"] = {**copies, "allowed": allowed}
             if copies["images"]:
                 print(_near_note(task.name, copies), file=sys.stderr)
-        if isinstance(problem, Classification | MultiLabel):
+        if isinstance(problem, Folded):
             facts["classes"] = len(problem.classes)
             facts["fit_images"] = len(problem.folds[0].fit)
             facts["validation_images"] = len(problem.folds[0].validation)
@@ -252,11 +253,13 @@ def _near_note(task: str, copies: Mapping[str, Any]) -> str:
 def _suited(
     task: Task, problem: Problem, asked: Sequence[Protocol], config: EvaluationConfig
 ) -> list[Protocol]:
-    """The protocols to run: of those asked for, those that take the problem; else the task's own, and kNN.
+    """The protocols to run: of those asked for, those that take the problem; else the task's own and others
+    beside it.
 
     Raises: UserError if none of those asked for takes it.
     """
-    names = dict.fromkeys([task.protocol, *task.beside, *config.knn])
+    beside = [name for name in PROTOCOLS.names() if PROTOCOLS.get(name).beside(config)]
+    names = dict.fromkeys([task.protocol, *task.beside, *beside])
     wanted = list(asked) or [PROTOCOLS.get(name) for name in names]
     suited = [protocol for protocol in wanted if isinstance(problem, protocol.takes)]
     if not suited:
@@ -273,6 +276,38 @@ def _suited(
     return suited
 
 
+def settings_of(
+    task: Task,
+    problem: Problem,
+    protocol: Protocol,
+    metric: str,
+    config: EvaluationConfig,
+    shown: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that decides a number beside weights and images, as JSON values; its hash is the settings hash.
+
+    Args:
+        task: Whose rule decided images and labels.
+        problem: As the task posed it with `config`.
+        protocol: With its own settings and constants.
+        metric: Of the protocol.
+        config: With its precision settled.
+        shown: Size, mean and std of the encoder's input.
+
+    Returns:
+        The settings by part.
+    """
+    settings: dict[str, Any] = {
+        "task": dict(task.rule),
+        "protocol": {"name": protocol.name, "metric": metric, **protocol.settings(config)},
+        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
+        "input": shown,
+    }
+    if images := problem.identity(config):
+        settings["images"] = dict(images)
+    return settings
+
+
 def _result(
     target: Target,
     one: Prepared,
@@ -281,14 +316,7 @@ def _result(
     config: EvaluationConfig,
     facts: Mapping[str, Any],
 ) -> Result:
-    settings: dict[str, Any] = {
-        "task": dict(one.task.rule),
-        "protocol": {"name": protocol.name, "metric": score.metric, **protocol.settings(config)},
-        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
-        "input": target.spec.input,
-    }
-    if isinstance(one.problem, Classification | MultiLabel):
-        settings["images"] = config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})
+    settings = settings_of(one.task, one.problem, protocol, score.metric, config, target.spec.input)
     return Result(
         run=target.name,
         task=one.task.name,

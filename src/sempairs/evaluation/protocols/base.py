@@ -1,8 +1,8 @@
 """What a protocol is: named settings that turn an encoder and a problem into numbers.
 
-A protocol is one file here that registers itself; the suite runs it on every problem of a type it takes.
-A name carries its version: `linear-1` never changes what it does. All that decides a number beside the images
-is in `settings`, which goes whole into the result's settings hash.
+A protocol is one class, `@PROTOCOLS.register`, in one file; the suite runs it on every problem of a type it
+takes. A name carries its version: `linear-1` never changes what it does. All that decides a number beside the
+images is in `settings`, which goes whole into the result's settings hash.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from sempairs.catalog.sources import Source
 from sempairs.catalog.table import Catalog
 from sempairs.evaluation import features as frozen
-from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.config import PROTOCOLS, EvaluationConfig, ProtocolConfig
 from sempairs.evaluation.scores import Features, Score
 from sempairs.evaluation.target import Target
-from sempairs.registry import Registry
 from sempairs.views.store import PixelStore
+
+__all__ = ["PROTOCOLS", "Context", "Protocol", "ProtocolConfig"]
 
 Int = NDArray[np.int64]
 
@@ -78,20 +79,38 @@ class Context:
 class Protocol(ABC):
     """takes: types of problem. metrics: the names it gives. summary: one line, for people.
 
-    plain: those metrics that are no fractions, and are printed as they are. frozen: scores the frozen
-    features of every image of a problem, so that the suite embeds those of all tasks together.
+    Config: its settings, reached by `--set` under their own names; `context.config.of(Config)` gives them to
+    `score`. restated: those that `constants` says in its own words, or that decide no number; all others are
+    in `settings`, and so in the settings hash, as they are. plain: those metrics that are no fractions, and
+    are printed as they are. frozen: scores the frozen features of every image of a problem, so that the suite
+    embeds those of all tasks together.
     """
 
     name: str
     takes: tuple[type, ...]
     metrics: tuple[str, ...]
     summary: str
+    Config: type[ProtocolConfig] = ProtocolConfig
+    restated: tuple[str, ...] = ()
+    version: int = 1
     plain: tuple[str, ...] = ()
     frozen: bool = True
 
-    @abstractmethod
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """All settings as JSON values, with those that `config` lowers."""
+    def settings(self, config: EvaluationConfig) -> dict[str, Any]:
+        """All that decides a number beside the images, as JSON values: its settings, `constants`, version."""
+        own = config.of(self.Config).model_dump(mode="json", exclude=set(self.restated))
+        fixed = self.constants(config)
+        assert not own.keys() & fixed.keys(), f"{self.name}: a setting is said twice"
+        return {**own, **fixed, "version": self.version}
+
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """What decides a number beside its own settings, as JSON values: fixed numbers, and of `config` what
+        every evaluation has, such as the seed, where it is used."""
+        return {}
+
+    def beside(self, config: EvaluationConfig) -> bool:
+        """Whether it is run beside the tasks' own protocols where none is asked for by name."""
+        return False
 
     def check(self, problem: Any, config: EvaluationConfig) -> None:  # noqa: B027 (most refuse nothing)
         """Called on every problem before anything is computed. Raises: UserError if it cannot be scored."""
@@ -99,13 +118,3 @@ class Protocol(ABC):
     @abstractmethod
     def score(self, context: Context, problem: Any) -> list[Score]:
         """The numbers on one problem, in the order of `metrics`."""
-
-
-P = TypeVar("P", bound=Protocol)
-PROTOCOLS: Registry[Protocol] = Registry("protocol", "sempairs.evaluation.protocols")
-
-
-def register(protocol: P) -> P:
-    """Files a protocol under its name."""
-    PROTOCOLS.register(protocol)
-    return protocol

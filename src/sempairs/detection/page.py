@@ -13,9 +13,9 @@ from jinja2 import Environment
 from PIL import Image
 
 from sempairs import keyed
-from sempairs.evaluation.detection.data import open_picture
-from sempairs.evaluation.detection.records import DetectionSet
-from sempairs.evaluation.detection.scoring import Scores
+from sempairs.detection.data import open_picture
+from sempairs.detection.records import DetectionSet
+from sempairs.detection.scoring import Scores
 from sempairs.files import atomic_write
 from sempairs.metrics import Detections
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sempairs.evaluation.logistic import Float, Int, Model, fit_path
+from sempairs.evaluation.probes.logistic import Float, Int, Model, fit_path
 
 PATH_TOLERANCE = 1e-3
 """Largest gradient entry (scaled coordinates, nats an image) where a fit that is only validated ends. The

@@ -6,8 +6,8 @@ import pytest
 
 from sempairs import precision
 from sempairs.config import save_config
-from sempairs.evaluation.detection.config import PROTOCOLS, make_recipe
-from sempairs.evaluation.detection.run import _settled
+from sempairs.detection.config import PROTOCOLS, make_recipe
+from sempairs.detection.run import _settled
 
 
 @pytest.mark.parametrize(("bf16", "taken"), [(True, "bf16"), (False, "float32")])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from sempairs.evaluation import linear, logistic
+from sempairs.evaluation.probes import linear, logistic
 
 
 def made(n: int, width: int, classes: int, seed: int, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

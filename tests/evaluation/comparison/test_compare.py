@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import Encoder, EncoderConfig, EncoderSpec
 from sempairs.errors import UserError
-from sempairs.evaluation import compare as module
-from sempairs.evaluation import pictures
-from sempairs.evaluation.compare import compare
+from sempairs.evaluation.comparison import compare as module
+from sempairs.evaluation.comparison import pictures
+from sempairs.evaluation.comparison.compare import compare
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.leakage import Exposure
 from sempairs.evaluation.scores import classification_scores

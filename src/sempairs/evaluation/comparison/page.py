@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sempairs import __version__
-from sempairs.evaluation.compare import Compared, points
+from sempairs.evaluation.comparison.compare import Compared, points
 
 
 def render(names: tuple[str, str], compared: Sequence[Compared]) -> str:

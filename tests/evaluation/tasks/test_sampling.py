@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempairs.evaluation import sampling
+from sempairs.evaluation.tasks import sampling
 
 
 @st.composite

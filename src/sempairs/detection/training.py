@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sempairs.detection.config import DetectionConfig
+from sempairs.detection.data import Sample
+from sempairs.detection.model import Detector
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.config import DetectionConfig
-from sempairs.evaluation.detection.data import Sample
-from sempairs.evaluation.detection.model import Detector
 from sempairs.keyed import text_key
 from sempairs.training.optimisers import optimiser_state, parameter_kinds, restore_optimiser
 

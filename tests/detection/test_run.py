@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from sempairs.cli.main import run as command
+from sempairs.detection.config import PROTOCOLS, DetectionConfig, RecipeFile, make_recipe
+from sempairs.detection.run import detect, task_name
+from sempairs.detection.training import Trainer
 from sempairs.encoders import load_encoder
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.config import PROTOCOLS, DetectionConfig, RecipeFile, make_recipe
-from sempairs.evaluation.detection.run import detect, task_name
-from sempairs.evaluation.detection.training import Trainer
 from sempairs.evaluation.records import read_results
 from sempairs.recipes import FOLDER as RECIPES
 

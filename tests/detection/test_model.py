@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torchvision.ops import MultiScaleRoIAlign
 
+from sempairs.detection.config import PROTOCOLS, DetectionConfig
+from sempairs.detection.data import Sample, open_data
+from sempairs.detection.model import AlignedRoI, Res5Head, build_detector
+from sempairs.detection.scoring import detect_all
+from sempairs.detection.training import Processes, Trainer, learning_rate
 from sempairs.encoders import EncoderConfig, build_encoder
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.config import PROTOCOLS, DetectionConfig
-from sempairs.evaluation.detection.data import Sample, open_data
-from sempairs.evaluation.detection.model import AlignedRoI, Res5Head, build_detector
-from sempairs.evaluation.detection.scoring import detect_all
-from sempairs.evaluation.detection.training import Processes, Trainer, learning_rate
 
 CPU = Processes(0, 1, torch.device("cpu"))
 TINY = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 16], "stem_width": 4})

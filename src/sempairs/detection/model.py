@@ -25,9 +25,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from sempairs.detection.config import DetectionConfig
 from sempairs.encoders import Encoder
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.config import DetectionConfig
 from sempairs.keyed import text_key
 
 STEM = ("conv1", "bn1", "act1", "maxpool")

@@ -16,7 +16,7 @@ from sempairs.catalog.pictures import Pictures
 from sempairs.catalog.sources import open_source, scan_and_tell
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
-from sempairs.evaluation import pictures
+from sempairs.evaluation.comparison import pictures
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.scores import Features, Outcome, Score
@@ -111,7 +111,7 @@ def compare(
     place, folder = chosen_device(device), None if cache is None else Path(cache)
     found = [_compare(targets, name, config, data if tasks else None, folder, place) for name in chosen]
     if out is not None:
-        from sempairs.evaluation.compare_page import render
+        from sempairs.evaluation.comparison.page import render
 
         with atomic_folder(out) as temporary:
             about = {

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sempairs.catalog.voc import VocObject
-from sempairs.errors import UserError
-from sempairs.evaluation.detection.config import PROTOCOLS
-from sempairs.evaluation.detection.data import (
+from sempairs.detection.config import PROTOCOLS
+from sempairs.detection.data import (
     Draw,
     class_names,
     draws,
@@ -30,8 +29,9 @@ from sempairs.evaluation.detection.data import (
     training_batches,
     true_objects,
 )
-from sempairs.evaluation.detection.identity import data_hash
-from sempairs.evaluation.detection.records import DetectionSet, Picture
+from sempairs.detection.identity import data_hash
+from sempairs.detection.records import DetectionSet, Picture
+from sempairs.errors import UserError
 
 BASE = PROTOCOLS["small-c4-1"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from sempairs.detection.config import DetectionConfig
+from sempairs.detection.data import scoring_samples, true_objects
+from sempairs.detection.model import Detector
+from sempairs.detection.records import DetectionSet
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.config import DetectionConfig
-from sempairs.evaluation.detection.data import scoring_samples, true_objects
-from sempairs.evaluation.detection.model import Detector
-from sempairs.evaluation.detection.records import DetectionSet
 from sempairs.files import atomic_write
 from sempairs.metrics import Detections, Objects, voc_average_precisions, voc_map
 from sempairs.progress import track

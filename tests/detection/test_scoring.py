@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sempairs.catalog.voc import VocObject
+from sempairs.detection.records import DetectionSet, Picture
+from sempairs.detection.scoring import THRESHOLDS, need_coco_eval, score, write_detections
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.records import DetectionSet, Picture
-from sempairs.evaluation.detection.scoring import THRESHOLDS, need_coco_eval, score, write_detections
 from sempairs.metrics import Detections, box_iou
 
 CLASSES = ("cat", "dog")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sempairs.catalog.images import decode, pixel_hash
 from sempairs.catalog.near_copies import near_copies, sketch
 from sempairs.catalog.sources.reading import in_threads, worker_count
+from sempairs.detection.records import DetectionSet, Picture
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.records import DetectionSet, Picture
 from sempairs.evaluation.leakage import OTHER_SOURCE
 from sempairs.evaluation.target import Target
 from sempairs.files import sha256_bytes, sha256_file

@@ -15,8 +15,8 @@ from PIL import Image
 from scipy import ndimage
 
 from sempairs.evaluation import EvaluationConfig, evaluate
-from sempairs.evaluation import corruptions as c
-from sempairs.evaluation.corruptions import CORRUPTIONS, corrupted
+from sempairs.evaluation.perturbations import corruptions as c
+from sempairs.evaluation.perturbations.corruptions import CORRUPTIONS, corrupted
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.scores import Features
 from sempairs.evaluation.tasks import TASKS, Fold

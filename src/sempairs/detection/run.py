@@ -13,21 +13,21 @@ from typing import Any
 from sempairs import __version__
 from sempairs.catalog.voc import VOC_CLASSES
 from sempairs.config import load_config, save_config
-from sempairs.encoders import weight_hash
-from sempairs.errors import UserError
-from sempairs.evaluation.detection import scoring
-from sempairs.evaluation.detection.config import DetectRecipe
-from sempairs.evaluation.detection.data import (
+from sempairs.detection import scoring
+from sempairs.detection.config import DetectRecipe
+from sempairs.detection.data import (
     class_names,
     open_data,
     refuse_unknown_classes,
     training_batches,
 )
-from sempairs.evaluation.detection.identity import data_hash, refuse_seen
-from sempairs.evaluation.detection.model import build_detector
-from sempairs.evaluation.detection.page import write_page
-from sempairs.evaluation.detection.records import DetectionSet
-from sempairs.evaluation.detection.training import Log, Processes, Trainer, processes
+from sempairs.detection.identity import data_hash, refuse_seen
+from sempairs.detection.model import build_detector
+from sempairs.detection.page import write_page
+from sempairs.detection.records import DetectionSet
+from sempairs.detection.training import Log, Processes, Trainer, processes
+from sempairs.encoders import weight_hash
+from sempairs.errors import UserError
 from sempairs.evaluation.records import Result, read_results
 from sempairs.evaluation.target import Target, open_target
 from sempairs.files import atomic_write, folder_lock, stable_hash, write_json

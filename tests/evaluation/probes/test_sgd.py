@@ -18,7 +18,8 @@ from sempairs.catalog.sources import open_source
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import weight_hash
 from sempairs.errors import UserError
-from sempairs.evaluation import EvaluationConfig, evaluate, sgd
+from sempairs.evaluation import EvaluationConfig, evaluate
+from sempairs.evaluation.probes import sgd
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.protocols.low_shot import balanced, listed, read_list
 from sempairs.evaluation.target import open_target

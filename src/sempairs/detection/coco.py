@@ -17,8 +17,8 @@ from typing import Any
 from sempairs.catalog.file_index import FileIndex
 from sempairs.catalog.names import printable
 from sempairs.catalog.voc import VocObject, read_flag, refuse_faults
+from sempairs.detection.records import DetectionSet, Picture
 from sempairs.errors import UserError
-from sempairs.evaluation.detection.records import DetectionSet, Picture
 from sempairs.files import read_json, resolve_inside
 
 _START, _END = "instances_", ".json"

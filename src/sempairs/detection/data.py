@@ -23,10 +23,10 @@ from sempairs.catalog.images import UnreadableImage, decode, header, orientation
 from sempairs.catalog.names import escape_name
 from sempairs.catalog.sources.reading import in_threads, worker_count
 from sempairs.catalog.voc import VocObject, VocYear, find_devkit, find_years, read_voc, refuse_faults
+from sempairs.detection.coco import find_coco, read_coco
+from sempairs.detection.config import DetectionConfig
+from sempairs.detection.records import DetectionSet, Picture
 from sempairs.errors import UserError, unknown
-from sempairs.evaluation.detection.coco import find_coco, read_coco
-from sempairs.evaluation.detection.config import DetectionConfig
-from sempairs.evaluation.detection.records import DetectionSet, Picture
 from sempairs.metrics import Objects
 
 KINDS = ("voc", "coco")

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from sempairs import keyed
 from sempairs.config import Duration
 from sempairs.encoders import Encoder
+from sempairs.evaluation.config import ProtocolConfig
 from sempairs.progress import track
 from sempairs.training.schedules import warm_up_cosine
 from sempairs.views.config import ViewsConfig
@@ -67,6 +69,16 @@ class Recipe:
         """All of it as JSON values."""
         steps = {"milestones": list(MILESTONES)} if self.schedule == "steps" else {}
         return {**asdict(self), **steps}
+
+
+class EpochsConfig(ProtocolConfig):
+    """epochs: of a protocol that trains for epochs; null: as published."""
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+
+    def taken(self, recipe: Recipe) -> Recipe:
+        """A protocol's recipe, for as many epochs."""
+        return replace(recipe, length=f"{self.epochs} epochs") if self.epochs else recipe
 
 
 MILESTONES = (0.6, 0.8)
@@ -214,14 +226,23 @@ class Images:
         return ViewMaker(config, store, seed=self._context.config.seed, device=self._context.device)
 
 
-def probe(context: Context, rows: Int, labels: Int, classes: int, recipe: Recipe, *, what: str) -> nn.Linear:
-    """A linear classifier trained on features of the frozen encoder: of augmented views, or, where the
-    settings have `probe_views` "none", of the whole images. rows: images fitted on; labels: (N,)."""
+def probe(
+    context: Context,
+    rows: Int,
+    labels: Int,
+    classes: int,
+    recipe: Recipe,
+    *,
+    augmented: bool = True,
+    what: str,
+) -> nn.Linear:
+    """A linear classifier trained on features of the frozen encoder: of augmented views, or of the whole
+    images. rows: images fitted on; labels: (N,)."""
     config, images = context.config, Images(context, rows)
     rows, labels = _by_name(images, rows, labels)
     encoder = context.target.encoder.to(context.device)
     head = new_head(encoder.width, classes, recipe, seed=config.seed, device=context.device)
-    if config.probe_views == "none":
+    if not augmented:
         values = torch.from_numpy(context.features(rows).at(rows)).to(context.device)
 
         def batch(epoch: int, chosen: Int) -> Tensor:
