@@ -20,11 +20,13 @@ from sempairs.encoders import load_encoder
 from sempairs.errors import UserError
 from sempairs.files import read_json, write_json
 from sempairs.methods import METHODS
-from sempairs.training.checkpoint import load_checkpoint
-from sempairs.training.provenance import Provenance, package_sha256
+from sempairs.runs.checkpoint import load_checkpoint
+from sempairs.runs.sessions import package_sha256
+from sempairs.runs.signals import Interrupted
+from sempairs.runs.trackers import Trackers, read_metrics
+from sempairs.training.provenance import Provenance
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.run import Interrupted, pretrain
-from sempairs.training.trackers import Trackers, read_metrics
+from sempairs.training.run import pretrain
 
 MakeRecipe = Callable[..., PretrainRecipe]
 TIMINGS = ("data_seconds", "step_seconds", "pairs_per_second")
@@ -95,7 +97,7 @@ class Stop(Exception):  # noqa: N818
 def test_every_method_and_optimiser_resumes(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, optimiser: str
 ) -> None:
-    from sempairs.training import run
+    from sempairs.runs import engine
 
     method, _, other = method.partition(" with ")
     recipe = make_recipe(
@@ -105,7 +107,7 @@ def test_every_method_and_optimiser_resumes(
         monitor__log_every=3,
     )  # fmt: skip
     whole = pretrain(recipe, tmp_path / "whole")
-    real = run.save_checkpoint
+    real = engine.save_checkpoint
 
     def crash_after_two(folder: Path, step: int, *rest: Any) -> Path:
         path = real(folder, step, *rest)
@@ -113,7 +115,7 @@ def test_every_method_and_optimiser_resumes(
             raise Stop
         return path
 
-    monkeypatch.setattr(run, "save_checkpoint", crash_after_two)
+    monkeypatch.setattr(engine, "save_checkpoint", crash_after_two)
     with pytest.raises(Stop):
         pretrain(recipe, tmp_path / "cut")
     monkeypatch.undo()

@@ -73,7 +73,7 @@ def detect(
         prefix=prefix,
     )
     from sempairs.evaluation.detection.run import detect as run
-    from sempairs.training.run import Interrupted
+    from sempairs.runs.signals import Interrupted
 
     try:
         results = run(loaded, out, resume=resume, device=device)

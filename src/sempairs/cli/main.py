@@ -160,7 +160,7 @@ def _say(line: str, status: int, debug: bool) -> int:
         traceback.print_exc()
     # Of several processes, started by torchrun or srun, one says what went wrong.
     if os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")) != "1":
-        from sempairs.training.processes import first_to_tell
+        from sempairs.runs.processes import first_to_tell
 
         if not first_to_tell():
             return status

@@ -151,8 +151,7 @@ def train(
 
 def new_head(width: int, classes: int, recipe: Recipe, *, seed: int, device: str) -> nn.Linear:
     """A linear layer of keyed first weights; global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(int(keyed.text_key(seed, "weights", ["probe"])[0]) >> 1)
+    with keyed.torch_draws(seed, "weights", "probe"), torch.device("cpu"):
         head = nn.Linear(width, classes)
         if recipe.head == "normal .01":
             nn.init.normal_(head.weight, std=0.01)

@@ -120,7 +120,7 @@ def _evaluate(
     cache: str | Path | None,
     device: str,
 ) -> list[Result]:
-    from sempairs.training.provenance import code_state
+    from sempairs.runs.sessions import code_state
 
     place = chosen_device(device)
     emulated = emulation_note(place) if config.precision == "bf16" else None
