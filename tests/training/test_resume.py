@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -46,27 +45,6 @@ def contents(out: Path) -> dict[str, tuple[bytes, int]]:
         for path in sorted(out.rglob("*"))
         if path.is_file()
     }
-
-
-def test_kill_minus_nine_changes_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """At random moments, before calls that change the file system, and in the middle of checkpoint files."""
-    recipe = make_recipe(
-        speed__precision="bf16-mixed", checkpoint__every="2 steps", schedule__duration="6 steps"
-    )
-    save_config(recipe, tmp_path / "recipe.yaml")
-    script = Path(__file__).with_name("killed_runs.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "recipe.yaml"), str(tmp_path)],
-        capture_output=True, text=True, timeout=250, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    kills = json.loads(done.stdout.splitlines()[-1])
-    whole = outcome(tmp_path / "whole")
-    assert len(whole[1]) == 6
-    for scenario, count in {"moments": 4, "calls": 8, "torn": 4}.items():
-        assert kills[scenario] >= count
-        assert outcome(tmp_path / scenario) == whole
-        assert not list((tmp_path / scenario).rglob(".partial-*"))
 
 
 # Objectives and samplers beside the usual ones, and methods that carry queues, targets and codes under them.

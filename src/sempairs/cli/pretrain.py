@@ -80,15 +80,9 @@ def pretrain(
         raise UserError("--out", "is required", remedy="name a folder for the run")
 
     from sempairs.runs.processes import rank
-    from sempairs.runs.signals import Interrupted
     from sempairs.training.run import pretrain as run
 
-    try:
-        summary = run(loaded, out, resume=resume)
-    except Interrupted as stop:
-        if rank() == 0:
-            typer.echo(str(stop), err=True)
-        raise typer.Exit(130) from None
+    summary = run(loaded, out, resume=resume)
     if rank() > 0:
         return
     if summary.already_finished:

@@ -11,9 +11,10 @@ code (of the package that scored: its commit and the hash of its files), and wha
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,12 +157,15 @@ def _evaluate(
                     "code": code.package_sha256,
                     **one.facts,
                 }
+                kept = _unfinished(target, one, protocol, config, facts, context.cache)
                 found = [
                     _result(target, one, protocol, score, config, facts)
-                    for score in protocol.score(context, one.problem)
+                    for score in protocol.score(replace(context, kept=kept), one.problem)
                 ]
                 if out is not None:
                     append_results(out, found)
+                if kept is not None:
+                    shutil.rmtree(kept, ignore_errors=True)
                 results += found
     order = {task.name: i for i, task in enumerate(tasks)}
     return sorted(results, key=lambda result: order[result.task])
@@ -268,6 +272,38 @@ def _suited(
     return suited
 
 
+def _settings(
+    target: Target, one: Prepared, protocol: Protocol, config: EvaluationConfig, metric: str
+) -> dict[str, Any]:
+    """All that decides a number beside the images and the weights."""
+    settings: dict[str, Any] = {
+        "task": dict(one.task.rule),
+        "protocol": {"name": protocol.name, "metric": metric, **protocol.settings(config)},
+        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
+        "input": target.spec.input,
+    }
+    if isinstance(one.problem, Classification | MultiLabel):
+        settings["images"] = config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})
+    return settings
+
+
+def _unfinished(
+    target: Target,
+    one: Prepared,
+    protocol: Protocol,
+    config: EvaluationConfig,
+    facts: Mapping[str, Any],
+    cache: Path | None,
+) -> Path | None:
+    """Where a protocol keeps what it has done so far on a problem, until its rows are written."""
+    if cache is None:
+        return None
+    known = [facts[name] for name in ("data", "device", "code")]
+    made_of = [target.spec.weight_hash, one.task.name, config.seed, *known]
+    key = stable_hash([*made_of, _settings(target, one, protocol, config, "")])
+    return cache / "unfinished" / key[:32]
+
+
 def _result(
     target: Target,
     one: Prepared,
@@ -276,14 +312,6 @@ def _result(
     config: EvaluationConfig,
     facts: Mapping[str, Any],
 ) -> Result:
-    settings: dict[str, Any] = {
-        "task": dict(one.task.rule),
-        "protocol": {"name": protocol.name, "metric": score.metric, **protocol.settings(config)},
-        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
-        "input": target.spec.input,
-    }
-    if isinstance(one.problem, Classification | MultiLabel):
-        settings["images"] = config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})
     return Result(
         run=target.name,
         task=one.task.name,
@@ -291,7 +319,7 @@ def _result(
         metric=score.metric,
         value=score.value,
         n=score.n,
-        settings_hash=stable_hash(settings),
+        settings_hash=stable_hash(_settings(target, one, protocol, config, score.metric)),
         selection=f"weights: {target.weights}; {score.selection}",
         primary=(protocol.name, score.metric) == (one.task.protocol, one.task.metric),
         extra={"encoder": target.spec.weight_hash, "sempairs": __version__, **facts, **score.extra},
