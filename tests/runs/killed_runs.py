@@ -4,7 +4,7 @@
 
 JOB is a JSON file: {"user": one of USERS, "stride": n, "moments": true or false, and what the user needs}.
 The work lands in FOLDER several times: "whole" (never killed), "moments" (SIGKILL from outside at six keyed
-random moments), "calls" (SIGKILL just before the k-th call that changes the file system, for k = 1, 1 + stride
+random moments), "calls" (SIGKILL just before the k-th call that changes the file system, k = 1, 1 + stride
 and so on until a session gets through) and "torn" (SIGKILL in the middle of the k-th file of a checkpoint,
 k = 1, 2 and so on). Prints as JSON how many sessions were killed in each.
 Everything is imported before the first fork and nothing run, so that forks are quick and no thread is lost.
