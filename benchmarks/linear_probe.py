@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from sempairs.evaluation.probes import linear
 from sempairs.evaluation.probes.logistic import fit_path
 from sempairs.files import write_json
-from sempairs.training.provenance import environment
+from sempairs.runs.sessions import environment
 
 RESULTS = Path(__file__).parent / "results" / "linear_probe.json"
 AIM = 10.0

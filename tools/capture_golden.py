@@ -19,7 +19,7 @@ from sempairs.config import validate
 from sempairs.methods import METHODS, PairMethod
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
-from sempairs.training.trackers import read_metrics
+from sempairs.runs.trackers import read_metrics
 
 KEPT = Path(__file__).resolve().parent.parent / "tests" / "training" / "golden.json"
 CLASSES, PER_CLASS, SIDE = 4, 8, 16

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -107,33 +105,6 @@ def test_a_stop_and_resume_is_no_stop_at_all(encoder, devkit, quick, tmp_path, m
     names = ("metrics.jsonl", "results.jsonl", "detections-VOC2007-test.parquet", "index.html")
     for name in names:
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
-
-
-def test_a_killed_process_goes_on(encoder, devkit, quick, tmp_path):
-    more = ["iterations=8", "milestones=[6]", "checkpoint_every=1", "pictures=0"]
-    options = [f for item in [*quick, *more] for f in ("--set", item)]
-    arguments = ["detect", str(encoder), "--data", f"voc:{devkit}", "--protocol", "small-c4-1", *options]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sempairs", *arguments, "--out", str(tmp_path / "killed"), "--device", "cpu"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "killed" / "checkpoint").glob("step-*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "finished.json").exists()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for name in ("killed", "straight"):
-            out = ["--out", str(tmp_path / name), "--device", "cpu", "--resume"]
-            assert command([*arguments, *out]) == 0
-    finally:
-        torch.set_num_threads(threads)
-    assert not list(tmp_path.rglob(".partial-*"))
-    for name in ("metrics.jsonl", "results.jsonl"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
 def test_a_finished_run_is_left_alone(encoder, devkit, quick, tmp_path):

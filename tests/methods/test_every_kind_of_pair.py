@@ -11,10 +11,10 @@ from PIL import Image
 
 from sempairs.config import validate
 from sempairs.methods import METHODS
+from sempairs.runs.trackers import read_metrics
 from sempairs.training.loop import make_fabric
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import _Run, pretrain
-from sempairs.training.trackers import read_metrics
 
 KINDS = {
     "semantic": {"relation": "same_category", "mode": "redrawn"},

@@ -12,10 +12,10 @@ from sempairs.config import validate
 from sempairs.encoders import build_encoder
 from sempairs.errors import UserError
 from sempairs.methods import METHODS
+from sempairs.runs.trackers import read_metrics
 from sempairs.training.crops import check_crops
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
-from sempairs.training.trackers import read_metrics
 
 TAKERS = [name for name in METHODS.names() if METHODS.get(name).takes_local]
 

@@ -73,13 +73,8 @@ def detect(
         prefix=prefix,
     )
     from sempairs.detection.run import detect as run
-    from sempairs.training.run import Interrupted
 
-    try:
-        results = run(loaded, out, resume=resume, device=device)
-    except Interrupted as stop:
-        typer.echo(str(stop), err=True)
-        raise typer.Exit(130) from None
+    results = run(loaded, out, resume=resume, device=device)
     for row in results:
         mark = "*" if row.primary else " "
         typer.echo(f"{row.task}  {row.protocol}  {row.metric:<10}{mark} {100 * row.value:5.1f}  n {row.n}")

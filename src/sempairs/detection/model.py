@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -28,7 +27,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from sempairs.detection.config import DetectionConfig
 from sempairs.encoders import Encoder
 from sempairs.errors import UserError
-from sempairs.keyed import text_key
+from sempairs.keyed import torch_draws
 
 STEM = ("conv1", "bn1", "act1", "maxpool")
 GROUPS = ("layer1", "layer2", "layer3", "layer4")
@@ -167,8 +166,7 @@ def build_detector(
     Raises: UserError if the encoder is no ResNet, or a weight of it has no place, naming the keys.
     """
     build = build_c4 if config.architecture == "c4" else build_fpn
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(text_key(seed, "weights", ["detector"])[0]) >> 1)
+    with torch_draws(seed, "weights", "detector"):
         resnet, widths = _resnet(encoder)
         if sync and config.norm == "batch":
             resnet = _synchronised(resnet)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from torch import Tensor
 
 from sempairs import __version__
 from sempairs.catalog.voc import VOC_CLASSES
@@ -25,31 +25,21 @@ from sempairs.detection.identity import data_hash, refuse_seen
 from sempairs.detection.model import build_detector
 from sempairs.detection.page import write_page
 from sempairs.detection.records import DetectionSet
-from sempairs.detection.training import Log, Processes, Trainer, processes
+from sempairs.detection.training import Processes, Trainer, processes
 from sempairs.encoders import weight_hash
 from sempairs.errors import UserError
 from sempairs.evaluation.records import Result, read_results
 from sempairs.evaluation.target import Target, open_target
-from sempairs.files import atomic_write, folder_lock, stable_hash, write_json
+from sempairs.files import atomic_write, stable_hash, write_json
 from sempairs.metrics import Detections
 from sempairs.precision import auto_precision, emulation_note
-from sempairs.progress import bar
-from sempairs.training import folder
-from sempairs.training.checkpoint import clear_partial, disk_full_is_told, find_checkpoint, save_checkpoint
-from sempairs.training.loop import Meter
-from sempairs.training.provenance import code_state
-from sempairs.training.run import Interrupted, say, stop_signals
+from sempairs.runs import engine, folder
+from sempairs.runs.processes import say
+from sempairs.runs.sessions import code_state
+from sempairs.runs.trackers import Log, Meter, MetricsFile
 
 RESULTS, PAGE, DETECTIONS = "results.jsonl", "index.html", "detections"
 SELECTION = "last iteration"
-
-
-@dataclass
-class Progress:
-    """What of a run is no tensor. lines: of metrics.jsonl so far."""
-
-    meter: Meter = field(default_factory=Meter)
-    lines: list[dict[str, float]] = field(default_factory=list)
 
 
 def detect(
@@ -64,21 +54,15 @@ def detect(
     """
     target = Path(out)
     recipe, asked = _settled(recipe, target, device, resume=resume), recipe.settings.precision
-    if (target / folder.RECIPE).exists() and resume and folder.has_state(target):
-        _refuse_other_recipe(target, recipe)
-        if folder.finished(target) is not None:
-            return read_results(target / RESULTS)
-    folder.refuse_if_used(target, resume=resume)
+    if engine.finished(target, recipe, resume=resume) is not None:
+        return read_results(target / RESULTS)
     scoring.need_coco_eval()
     with processes(device, recipe.settings) as where:
-        emulated = emulation_note(where.device.type) if asked == "bf16" and where.first else None
+        emulated = emulation_note(where.device.type) if asked == "bf16" else None
         if emulated:
             say(emulated)
         run = _Run(recipe, target, where)
-        if not where.first:
-            return run.execute()
-        with folder_lock(target), disk_full_is_told(target):
-            folder.refuse_if_used(target, resume=resume)
+        with engine.held(target, resume=resume):
             return run.execute()
 
 
@@ -93,11 +77,15 @@ def _settled(recipe: DetectRecipe, out: Path, device: str, *, resume: bool) -> D
     return recipe.model_copy(update={"settings": recipe.settings.model_copy(update={"precision": taken})})
 
 
-class _Run:
+class _Run(engine.Work):
     """One session. Everything that can be wrong with the recipe shows here, before the folder is touched."""
 
+    what = "detect"
+
     def __init__(self, recipe: DetectRecipe, out: Path, where: Processes) -> None:
+        super().__init__()
         self.recipe, self.out, self.where, self.config = recipe, out, where, recipe.settings
+        self.total, self.save_every = self.config.iterations, self.config.checkpoint_every
         self.target: Target = open_target(recipe.encoder, seed=recipe.seed, prefix=recipe.prefix)
         read = open_data(recipe.data)
         train = [read(name) for name in self.config.train]
@@ -121,14 +109,21 @@ class _Run:
             "training data": data_hash(DetectionSet("train", tuple(self.pictures))),
             "encoder": weight_hash(self.target.encoder.model),
         }
-        self.progress = Progress()
+        self.meter = Meter()
+        self.metrics: MetricsFile | None = None  # of the first process
+        self.began, self.start = 0.0, 0  # this session's first step: when, and which
 
     def execute(self) -> list[Result]:
-        start = self._resume()
+        start = engine.resume(self, self.out) or 0
         if self.where.first:
             save_config(self.recipe, self.out / folder.RECIPE)
             self._note()
-        self._train(start)
+            self.metrics = MetricsFile(self.out / folder.METRICS, after_step=start)
+        try:
+            engine.drive(self, self.out, start=start)
+        finally:
+            if self.metrics is not None:
+                self.metrics.close()
         renewing = range(self.config.iterations, self.config.iterations + self.config.precise_norm)
         if renewing:
             self.trainer.renew_statistics(self._batches(renewing), self.config.iterations)
@@ -140,28 +135,6 @@ class _Run:
             temporary.write_text("".join(row.to_json() + "\n" for row in results), encoding="utf-8")
         write_json(self.out / folder.FINISHED, {"format": 1, "iterations": self.config.iterations})
         return results
-
-    def _resume(self) -> int:
-        """The step to go on from, 0 for a start."""
-        found = find_checkpoint(self.out / folder.CHECKPOINTS)
-        if self.where.first:
-            clear_partial(self.out)
-            clear_partial(self.out / folder.CHECKPOINTS)
-            for path, reason in found.rejected:
-                say(f"checkpoint {path.name} is corrupt ({reason}); using the previous one")
-                folder.remove(path)
-        if found.checkpoint is None:
-            return 0
-        scalars = found.checkpoint.scalars
-        changed = [name for name, value in self.identity.items() if scalars["identity"].get(name) != value]
-        if changed:
-            remedy = "restore it, or start afresh in another folder"
-            raise UserError(changed[0], "is another than when the run began", remedy=remedy)
-        self.trainer.restore(found.checkpoint.tensors)
-        self.progress = Progress(Meter(**scalars["meter"]), scalars["lines"])
-        if self.where.first:
-            say(f"going on from step {found.checkpoint.step} of {self.config.iterations}")
-        return found.checkpoint.step
 
     def _note(self) -> None:
         """Says what is easily overlooked."""
@@ -182,46 +155,34 @@ class _Run:
             rank=self.where.rank, world=self.where.world,
         )  # fmt: skip
 
-    def _train(self, start: int) -> None:
-        total = self.config.iterations
-        began = perf_counter()
-        stop = threading.Event()
-        with (
-            stop_signals(stop),
-            bar(total=total, what="detect", unit="step", initial=start) as shown,
-        ):
-            for step, samples in enumerate(self._batches(range(start, total)), start):
-                numbers = self.trainer.step(step, samples)
-                taken = step + 1
-                if not self.where.first:
-                    continue
-                self.progress.meter.add(numbers)
-                if taken % self.config.log_every == 0 or taken == total:
-                    means = self._log(taken)
-                    rate = (taken - start) * self.config.batch_size / (perf_counter() - began)
-                    shown.set_postfix_str(f"loss {means['loss']:.4f}, {rate:,.1f} images/s", refresh=False)
-                shown.update(1)
-                if taken % self.config.checkpoint_every == 0 or taken == total or stop.is_set():
-                    self._save(taken)
-                if stop.is_set() and taken < total:
-                    raise Interrupted(
-                        f"stopped and saved after step {taken} of {total}; go on with the same command and "
-                        f"--resume"
-                    )
+    def steps(self, start: int) -> Iterator[int]:
+        self.began, self.start = perf_counter(), start
+        for step, samples in enumerate(self._batches(range(start, self.total)), start):
+            self.meter.add(self.trainer.step(step, samples))
+            yield step + 1
 
-    def _log(self, taken: int) -> Log:
-        means = self.progress.meter.take()
-        self.progress.lines.append({"step": taken, **means})
-        # Whole, from what the state holds: after a resume no line stands there twice.
-        with atomic_write(self.out / folder.METRICS) as temporary:
-            lines = [json.dumps(line, sort_keys=True) + "\n" for line in self.progress.lines]
-            temporary.write_text("".join(lines), encoding="utf-8")
-        return means
+    def after(self, taken: int) -> str | None:
+        if taken % self.config.log_every and taken != self.total:
+            return None
+        means: Log = self.meter.take()
+        if self.metrics is not None:
+            self.metrics.write(None, taken, means)
+        rate = (taken - self.start) * self.config.batch_size / (perf_counter() - self.began)
+        return f"loss {means['loss']:.4f}, {rate:,.1f} images/s"
 
-    def _save(self, taken: int) -> None:
-        meter = {"sums": self.progress.meter.sums, "count": self.progress.meter.count}
-        scalars = {"identity": self.identity, "meter": meter, "lines": self.progress.lines}
-        save_checkpoint(self.out / folder.CHECKPOINTS, taken, self.trainer.state(), scalars)
+    def before_save(self) -> None:
+        assert self.metrics is not None
+        self.metrics.sync()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.trainer.state()
+
+    def scalars(self) -> dict[str, Any]:
+        return {"meter": asdict(self.meter)}
+
+    def restore(self, tensors: dict[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        self.trainer.restore(tensors)
+        self.meter = Meter(**scalars["meter"])
 
     def _score(self, one: DetectionSet) -> list[Result]:
         found = scoring.detect_all(self.trainer.detector, one, self.classes, self.config, self.where.device)
@@ -291,13 +252,3 @@ def task_name(data: str, image_set: str, classes: Sequence[str]) -> str:
     path = Path(rest).expanduser().resolve()
     place = path.parent.name if path.name == "VOCdevkit" else path.name
     return f"{place}-{name or image_set}"
-
-
-def _refuse_other_recipe(out: Path, recipe: DetectRecipe) -> None:
-    started = folder.flat(load_config(DetectRecipe, out / folder.RECIPE).model_dump(mode="json"))
-    asked = folder.flat(recipe.model_dump(mode="json"))
-    differing = sorted(key for key in started.keys() | asked.keys() if started.get(key) != asked.get(key))
-    if differing:
-        shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])
-        remedy = "resume with what it was started with, or choose another --out"
-        raise UserError("recipe", f"differs from that of the run in {out}: {shown}", remedy=remedy)

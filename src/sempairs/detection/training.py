@@ -16,10 +16,10 @@ from sempairs.detection.config import DetectionConfig
 from sempairs.detection.data import Sample
 from sempairs.detection.model import Detector
 from sempairs.errors import UserError
-from sempairs.keyed import text_key
+from sempairs.keyed import torch_draws
+from sempairs.runs.trackers import Log
 from sempairs.training.optimisers import optimiser_state, parameter_kinds, restore_optimiser
 
-Log = dict[str, float]
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -145,7 +145,7 @@ class Trainer:
         targets = [{k: v.to(device) for k, v in sample.target().items()} for sample in samples]
         bf16 = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16")
         # torchvision samples anchors and regions with the global generator.
-        with _seeded(self.seed, f"{step} {self.where.rank}", device), bf16:
+        with torch_draws(self.seed, "detection sampling", f"{step} {self.where.rank}", device), bf16:
             losses: dict[str, Tensor] = self._module(images, targets)
         return {name: value.float() for name, value in losses.items()}
 
@@ -177,14 +177,3 @@ def learning_rate(config: DetectionConfig, step: int) -> float:
         done = step / config.warm_up
         rate *= config.warm_up_from * (1 - done) + done
     return rate
-
-
-@contextmanager
-def _seeded(seed: int, what: str, device: torch.device) -> Iterator[None]:
-    """The global generators set for this block, by key, and put back after it."""
-    key = int(text_key(seed, "detection sampling", [what])[0]) >> 1
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(key)
-        if device.type == "cuda":
-            torch.cuda.manual_seed(key)
-        yield

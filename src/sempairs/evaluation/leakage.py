@@ -198,7 +198,7 @@ def seen_nearly(
         return None
     kept = None
     if folder is not None:
-        from sempairs.training.provenance import package_sha256
+        from sempairs.runs.sessions import package_sha256
 
         shown = sha256_bytes(np.ascontiguousarray(exposure.sketches).tobytes())
         key = stable_hash([rows_hash(catalog.select(rows)), shown, package_sha256()])

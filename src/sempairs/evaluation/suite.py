@@ -11,9 +11,10 @@ code (of the package that scored: its commit and the hash of its files), and wha
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def _evaluate(
     cache: str | Path | None,
     device: str,
 ) -> list[Result]:
-    from sempairs.training.provenance import code_state
+    from sempairs.runs.sessions import code_state
 
     place = chosen_device(device)
     emulated = emulation_note(place) if config.precision == "bf16" else None
@@ -158,12 +159,15 @@ def _evaluate(
                     "code": code.package_sha256,
                     **one.facts,
                 }
+                kept = _unfinished(target, one, protocol, config, facts, context.cache)
                 found = [
                     _result(target, one, protocol, score, config, facts)
-                    for score in protocol.score(context, one.problem)
+                    for score in protocol.score(replace(context, kept=kept), one.problem)
                 ]
                 if out is not None:
                     append_results(out, found)
+                if kept is not None:
+                    shutil.rmtree(kept, ignore_errors=True)
                 results += found
     order = {task.name: i for i, task in enumerate(tasks)}
     return sorted(results, key=lambda result: order[result.task])
@@ -306,6 +310,23 @@ def settings_of(
     if images := problem.identity(config):
         settings["images"] = dict(images)
     return settings
+
+
+def _unfinished(
+    target: Target,
+    one: Prepared,
+    protocol: Protocol,
+    config: EvaluationConfig,
+    facts: Mapping[str, Any],
+    cache: Path | None,
+) -> Path | None:
+    """Where a protocol keeps what it has done so far on a problem, until its rows are written."""
+    if cache is None:
+        return None
+    known = [facts[name] for name in ("data", "device", "code")]
+    made_of = [target.spec.weight_hash, one.task.name, config.seed, *known]
+    key = stable_hash([*made_of, settings_of(one.task, one.problem, protocol, "", config, target.spec.input)])
+    return cache / "unfinished" / key[:32]
 
 
 def _result(

@@ -7,8 +7,9 @@ in the order of their names; the weights scored are those of the last step.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -21,7 +22,10 @@ from sempairs import keyed
 from sempairs.config import Duration
 from sempairs.encoders import Encoder
 from sempairs.evaluation.config import ProtocolConfig
+from sempairs.files import folder_lock, stable_hash
 from sempairs.progress import track
+from sempairs.runs import engine
+from sempairs.training.optimisers import optimiser_state, restore_optimiser
 from sempairs.training.schedules import warm_up_cosine
 from sempairs.views.config import ViewsConfig
 from sempairs.views.maker import ViewMaker
@@ -41,6 +45,8 @@ VIEWS = {
 }  # fmt: skip
 """RandomResizedCrop and RandomHorizontalFlip by torchvision's defaults, as every protocol here has them."""
 PREDICTED = 256
+SAVES = 20
+"""States saved in the course of a training, the last one after its last step."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +103,17 @@ def rate_factor(recipe: Recipe, step: int, *, steps: int, per_epoch: int) -> flo
     return recipe.factor ** sum(epoch >= share * epochs - 1e-9 for share in MILESTONES)
 
 
-def batches(n: int, recipe: Recipe, *, seed: int) -> Iterator[tuple[int, int, Int]]:
-    """Step, epoch and places (B,) of every batch; each epoch a keyed order of the n images.
+def batches(n: int, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[tuple[int, int, Int]]:
+    """Step, epoch and places (B,) of every batch from step `start` on; an epoch is a keyed order of n images.
 
     A batch of a single image is left out, as it has no spread to normalise by; so is, with `drop_last`, any
     that is not full.
     """
     size = min(recipe.batch, n)
     total, per_epoch = length(n, recipe)
-    for step in range(total):
+    for step in range(start, total):
         epoch, place = divmod(step, per_epoch)
-        if place == 0:
+        if place == 0 or step == start:
             order = keyed.permutation(seed, "sgd", epoch=epoch, n=n)
         yield step, epoch, order[place * size : (place + 1) * size]
 
@@ -130,41 +136,99 @@ def train(
     seed: int,
     precision: str = "float32",
     what: str = "training",
+    keep: Path | None = None,
 ) -> None:
-    """Trains `model` in place by cross-entropy. groups: parameters with their rate. labels: (N,).
+    """Train `model` in place by cross-entropy.
 
-    Raises: Diverged where the loss is not finite.
+    Args:
+        model: (B, classes) scores of a batch.
+        groups: parameters with their rate.
+        batch: makes the inputs of a step.
+        labels: (N,), of the images fitted on.
+        recipe: length, rates and schedule.
+        seed: of the order of images, and of what the model draws itself.
+        precision: of the forward pass, "float32" or "bf16".
+        what: name beside the progress bar.
+        keep: a folder of this training alone, for its states: killed, and called again, it goes on bit for
+            bit. The caller removes it. None: nothing is kept.
+
+    Raises: Diverged where the loss is not finite; Interrupted on Ctrl-C, after saving, where states are kept.
     """
-    n = len(labels)
-    total, per_epoch = length(n, recipe)
-    scale = min(recipe.batch, n) / recipe.rate_for if recipe.rate_for else 1.0
-    place = next(model.parameters()).device
-    target = torch.from_numpy(labels).to(place)
-    optimiser = torch.optim.SGD(
-        [{"params": list(parameters), "peak": scale * rate, "lr": 0.0} for parameters, rate in groups],
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-    )
-    for step, epoch, rows in track(batches(n, recipe, seed=seed), total=total, what=what, unit="step"):
-        factor = rate_factor(recipe, step, steps=total, per_epoch=per_epoch)
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
-        inputs = batch(epoch, rows)
-        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            scores = model(inputs)
-        loss = nn.functional.cross_entropy(scores.float(), target[torch.from_numpy(rows).to(place)])
-        if not torch.isfinite(loss):
-            raise Diverged(f"the loss is {loss.item()} at step {step}")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+    work = _Training(model, groups, batch, labels, recipe, seed, precision, what)
+    if keep is None:
+        for _ in track(work.steps(0), total=work.total, what=what, unit="step"):
+            pass
+        return
+    with folder_lock(keep):
+        engine.drive(work, keep, start=engine.resume(work, keep) or 0)
+
+
+class _Training(engine.Work):
+    """The steps of `train`."""
+
+    resumed_by = ""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[tuple[Sequence[nn.Parameter], float]],
+        batch: Batch,
+        labels: Int,
+        recipe: Recipe,
+        seed: int,
+        precision: str,
+        what: str,
+    ) -> None:
+        super().__init__()
+        self.model, self.batch, self.recipe, self.seed, self.what = model, batch, recipe, seed, what
+        self.precision, self.n = precision, len(labels)
+        self.identity = {}  # the folder is of this training alone
+        self.total, self.per_epoch = length(self.n, recipe)
+        self.save_every = max(1, self.total // SAVES)
+        scale = min(recipe.batch, self.n) / recipe.rate_for if recipe.rate_for else 1.0
+        self.place = next(model.parameters()).device
+        self.target = torch.from_numpy(labels).to(self.place)
+        self.optimiser = torch.optim.SGD(
+            [{"params": list(parameters), "peak": scale * rate, "lr": 0.0} for parameters, rate in groups],
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+        )
+
+    def steps(self, start: int) -> Iterator[int]:
+        for step, epoch, rows in batches(self.n, self.recipe, seed=self.seed, start=start):
+            factor = rate_factor(self.recipe, step, steps=self.total, per_epoch=self.per_epoch)
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["peak"] * factor
+            inputs = self.batch(epoch, rows)
+            bf16 = torch.autocast(self.place.type, torch.bfloat16, enabled=self.precision == "bf16")
+            with keyed.torch_draws(self.seed, "dropout", str(step), self.place), bf16:
+                scores = self.model(inputs)
+            chosen = torch.from_numpy(rows).to(self.place)
+            loss = nn.functional.cross_entropy(scores.float(), self.target[chosen])
+            if not torch.isfinite(loss):
+                raise Diverged(f"the loss is {loss.item()} at step {step}")
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            yield step + 1
+
+    def state(self) -> dict[str, Tensor]:
+        out = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        kept = optimiser_state(self.optimiser, self.model)
+        return out | {f"optimiser/{name}": value for name, value in kept.items()}
+
+    def restore(self, tensors: dict[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.model.load_state_dict(part("model/"))
+        restore_optimiser(self.optimiser, self.model, part("optimiser/"))
 
 
 def new_head(width: int, classes: int, recipe: Recipe, *, seed: int, device: str) -> nn.Linear:
     """A linear layer of keyed first weights; global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(int(keyed.text_key(seed, "weights", ["probe"])[0]) >> 1)
+    with keyed.torch_draws(seed, "weights", "probe"), torch.device("cpu"):
         head = nn.Linear(width, classes)
         if recipe.head == "normal .01":
             nn.init.normal_(head.weight, std=0.01)
@@ -256,7 +320,10 @@ def probe(
             with torch.no_grad(), _cast(context):
                 return encoder(views(epoch, chosen)).float()  # type: ignore[no-any-return]
 
-    train(head, [(list(head.parameters()), recipe.rate)], batch, labels, recipe, seed=config.seed, what=what)
+    train(
+        head, [(list(head.parameters()), recipe.rate)], batch, labels, recipe,
+        seed=config.seed, what=what, keep=_keep(context, recipe, rows, labels),
+    )  # fmt: skip
     return head
 
 
@@ -278,8 +345,16 @@ def tune(
     train(
         model, groups, images.views(rows), labels, recipe,
         seed=config.seed, precision=config.settled_precision, what=what,
+        keep=_keep(context, recipe, rows, labels),
     )  # fmt: skip
     return model.eval()
+
+
+def _keep(context: Context, recipe: Recipe, rows: Int, labels: Int) -> Path | None:
+    """The folder for the states of one training among those of a protocol on a problem."""
+    if context.kept is None:
+        return None
+    return context.kept / stable_hash([recipe.settings(), rows.tolist(), labels.tolist()])[:16]
 
 
 def predict(context: Context, model: nn.Module, images: Images, rows: Int) -> Int:

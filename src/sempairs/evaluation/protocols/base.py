@@ -7,9 +7,10 @@ images is in `settings`, which goes whole into the result's settings hash.
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sempairs.evaluation import features as frozen
 from sempairs.evaluation.config import PROTOCOLS, EvaluationConfig, ProtocolConfig
 from sempairs.evaluation.scores import Features, Score
 from sempairs.evaluation.target import Target
+from sempairs.files import read_json, stable_hash, write_json
 from sempairs.views.store import PixelStore
 
 __all__ = ["PROTOCOLS", "Context", "Protocol", "ProtocolConfig"]
@@ -34,7 +36,8 @@ class Context:
     """What a protocol may use: the encoder, and the images of one source, which its problems index by row.
 
     cache: a folder for pixels and features shared between calls; None: kept for this one only. known: what
-    protocols have worked out on these images, by key, for each other's use.
+    protocols have worked out on these images, by key, for each other's use. kept: a folder for what one
+    protocol has done so far on one problem, from which it goes on after it was killed; None: it starts over.
     """
 
     target: Target
@@ -44,6 +47,7 @@ class Context:
     device: str = "cpu"
     cache: Path | None = None
     known: dict[Hashable, Any] = field(default_factory=dict)
+    kept: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", self.config.settled(self.device))
@@ -74,6 +78,21 @@ class Context:
         """
         side = self.target.spec.input_size if size is None else size
         return frozen.pixel_store(self.source, self.catalog.select(rows), side, self.cache)
+
+    def once(self, key: Any, compute: Callable[[Context], Any]) -> Any:
+        """A JSON value that a protocol works out once on a problem, also when it is killed later.
+
+        key: a JSON value that no other value of the protocol has. compute: is given a context in which what
+        it trains is kept until the value is known.
+        """
+        if self.kept is None:
+            return compute(self)
+        place = self.kept / stable_hash(key)[:16]
+        known = place.with_suffix(".json")
+        if not known.exists():
+            write_json(known, compute(replace(self, kept=place)))
+        shutil.rmtree(place, ignore_errors=True)
+        return read_json(known)
 
 
 class Protocol(ABC):

@@ -117,14 +117,19 @@ class FineTune(Protocol):
         found: list[tuple[float, float, float | None]] = []
         truth = problem.labels[fold.validation]
         for i, (rate, decay) in enumerate(grid, 1):
-            try:
-                model = sgd.tune(
-                    context, fold.fit, problem.labels[fold.fit], len(problem.classes),
-                    own.recipe(rate, decay), images, what=f"{self.name} {i}/{len(grid)}",
-                )  # fmt: skip
-            except sgd.Diverged:
-                found.append((rate, decay, None))
-                continue
-            guess = sgd.predict(context, model, images, fold.validation)
-            found.append((rate, decay, float((guess == truth).mean())))
+            recipe, what = own.recipe(rate, decay), f"{self.name} {i}/{len(grid)}"
+
+            def accuracy(context: Context, recipe: sgd.Recipe = recipe, what: str = what) -> float | None:
+                try:
+                    model = sgd.tune(
+                        context, fold.fit, problem.labels[fold.fit], len(problem.classes), recipe, images,
+                        what=what,
+                    )  # fmt: skip
+                except sgd.Diverged:
+                    return None
+                guess = sgd.predict(context, model, images, fold.validation)
+                return float((guess == truth).mean())
+
+            key = [rate, decay, fold.fit.tolist(), fold.validation.tolist()]
+            found.append((rate, decay, context.once(key, accuracy)))
         return found

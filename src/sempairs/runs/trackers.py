@@ -8,14 +8,37 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sempairs.files import atomic_write
 
+Log = dict[str, float]
+
+
+@dataclass
+class Meter:
+    """Means of the steps since the last line; part of a checkpoint, so that resumed lines are the same."""
+
+    sums: Log = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, numbers: Log) -> None:
+        for name, value in numbers.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def take(self) -> Log:
+        """The means, forgetting what they were made of."""
+        means = {name: value / self.count for name, value in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
 
 class MetricsFile:
-    """JSON lines, each with the `step` after which it was taken and a `kind` ("train" or "probe").
+    """JSON lines, each with the `step` after which it was taken and, where a run has several, a `kind`
+    ("train" or "probe").
 
     Every line is handed to the system at once, so a killed process loses none; opening with `after_step`
     drops the lines of later steps, and a torn last one, which the resumed run writes anew.
@@ -28,8 +51,9 @@ class MetricsFile:
         # Unbuffered and in append mode: one write a line.
         self._file = path.open("ab", buffering=0)
 
-    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        self._file.write(_json_line({"kind": kind, "step": step, **values}).encode())
+    def write(self, kind: str | None, step: int, values: Mapping[str, Any]) -> None:
+        named = {"kind": kind} if kind else {}
+        self._file.write(_json_line({**named, "step": step, **values}).encode())
 
     def sync(self) -> None:
         """Waits until the lines are on the disk."""

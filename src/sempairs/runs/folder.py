@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from sempairs.config import load_config
+from sempairs.config import Config, load_config
 from sempairs.errors import UserError
 from sempairs.files import read_json
-from sempairs.training.checkpoint import clear_partial
-from sempairs.training.recipe import PretrainRecipe
+from sempairs.runs.checkpoint import clear_partial
 
 RECIPE = "recipe.yaml"
 RESOLVED = "resolved.json"
@@ -51,13 +50,13 @@ def refuse_if_used(out: Path, *, resume: bool) -> None:
         raise UserError("output folder", "in use by a run", str(out), remedy)
 
 
-def refuse_other_recipe(out: Path, recipe: PretrainRecipe) -> None:
-    """Raises: UserError naming the fields in which `recipe` differs from the one the run was started with."""
-    started = flat(load_config(PretrainRecipe, out / RECIPE).model_dump(mode="json"))
+def refuse_other_recipe(out: Path, recipe: Config, *, leave: Collection[str] = ()) -> None:
+    """Raises: UserError naming the fields in which `recipe` differs from the one the run was started with,
+    without the dotted names in `leave`."""
+    started = flat(load_config(type(recipe), out / RECIPE).model_dump(mode="json"))
     asked = flat(recipe.model_dump(mode="json"))
-    if recipe.speed.precision == "auto":  # takes whatever the run began with
-        started["speed.precision"] = "auto"
-    differing = sorted(k for k in started.keys() | asked.keys() if started.get(k) != asked.get(k))
+    compared = (started.keys() | asked.keys()) - set(leave)
+    differing = sorted(key for key in compared if started.get(key) != asked.get(key))
     if differing:
         shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])
         more = f" and {len(differing) - 6} more" if len(differing) > 6 else ""

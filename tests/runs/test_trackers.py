@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sempairs.training.trackers import MetricsFile, Trackers, read_metrics
+from sempairs.runs.trackers import MetricsFile, Trackers, read_metrics
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sempairs.errors import UserError
-from sempairs.training.checkpoint import (
+from sempairs.runs.checkpoint import (
     CorruptCheckpointError,
     clear_partial,
     disk_full_is_told,

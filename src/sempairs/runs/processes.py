@@ -7,21 +7,20 @@ speaks; whatever may fail there fails in all (`from_first`). With one process no
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from tqdm import tqdm
 
 from sempairs.errors import UserError
 from sempairs.methods.distributed import layout_of
-from sempairs.training.data import Batch
-from sempairs.views.records import Views
 
 T = TypeVar("T")
 
@@ -68,6 +67,24 @@ def rank() -> int:
     return dist.get_rank() if count() > 1 else 0
 
 
+def say(line: str) -> None:
+    """One line to the user on stderr, beside a progress bar that may be there, from the first process."""
+    if rank() == 0:
+        tqdm.write(line, file=sys.stderr)
+
+
+@contextmanager
+def arithmetic_threads(count: int | None) -> Iterator[None]:
+    """torch's number of threads for arithmetic, inside the block."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def share_of(batch_size: int) -> int:
     """How many pairs of a batch each process gets. Raises: UserError if not equally many, or fewer than 2."""
     if batch_size < 2 * count():
@@ -99,6 +116,15 @@ def from_first(call: Callable[[], T]) -> T:
     if told[1] is not None:
         raise UserError(told[1], "")
     return told[0]  # type: ignore[no-any-return]
+
+
+def any_of(asked: bool) -> bool:
+    """Whether it is so in any process. Collective."""
+    if count() == 1:
+        return asked
+    every: list[Any] = [False] * count()
+    dist.all_gather_object(every, asked)
+    return any(every)
 
 
 @contextmanager
@@ -140,20 +166,6 @@ def gather_rows(rows: Tensor) -> Tensor:
     """The rows (B, …) of all processes in order of rank, without gradient. Collective."""
     rows = rows.detach()
     return layout_of(rows).gather(rows)
-
-
-def whole_batch(batch: Batch, views: Views) -> tuple[Batch, Views]:
-    """Batch and views of all processes from this one's share, ordered as in one process. Collective."""
-    if count() == 1:
-        return batch, views
-    crops = tuple(replace(crop, pixels=gather_rows(crop.pixels)) for crop in views.crops)
-    distinct = None if views.distinct is None else gather_rows(views.distinct)
-    domain = None if views.domain is None else gather_rows(views.domain.T.contiguous()).T
-    whole = Views(crops, gather_rows(views.pair_id), gather_rows(views.meaning), distinct, domain)
-    device = views.pair_id.device
-    shares = (torch.from_numpy(part).to(device) for part in batch[1:] if part is not None)
-    rows = (gather_rows(share).cpu().numpy() for share in shares)
-    return Batch(batch.epoch, *rows), whole
 
 
 def first_to_tell() -> bool:
