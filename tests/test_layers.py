@@ -26,6 +26,7 @@ LEAVES = (
     "metrics",
     "recipes",
     "plugins",
+    "pages",
 )
 STAGES = (
     "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",

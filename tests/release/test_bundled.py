@@ -12,8 +12,7 @@ import pytest
 
 from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import ReleaseSource
-from sempairs.pairs.released import open_released
-from sempairs.pairs.table import PairSet
+from sempairs.pairs.table import PairSet, open_released
 from sempairs.release import build_release, verify_release
 from sempairs.release.facts import ReleaseFacts
 

@@ -147,6 +147,7 @@ def provenance(cell: Cell) -> dict[str, Any]:
         "optimiser": {"peak_lr": 0.3},
         "schedule": {"steps": 160, "steps_per_epoch": 32, "warm_up_steps": 0},
         "images_shown": 81920,
+        "crops_per_pair": 2,
         "initial_weights": {
             "encoder": stable_hash(["w", cell.seed]),
             "method": stable_hash(["m", cell.seed]),
@@ -228,7 +229,8 @@ def _metrics(path: Path, cell: Cell) -> None:
             )
         if step:
             loss = (3.4 if better else 2.6) + 2.5 * np.exp(-step / 50) + rng.normal(0, 0.04)
-            lines.append({"kind": "train", "step": step, "epoch": step / 32, "loss": loss})
+            levels = {"loss_chance": 5.54, "loss_collapse": 5.54}
+            lines.append({"kind": "train", "step": step, "epoch": step / 32, "loss": loss, **levels})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

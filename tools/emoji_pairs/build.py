@@ -173,13 +173,13 @@ def _with_pairs(
 ) -> dict[str, Any]:
     """The release of the images in `place`/`name` and of fixed pairs across designers, audited, with their
     matched baselines."""
-    from sempairs.pairs.audit import audit
+    from sempairs.pairs.audit import audit, write_audit
 
     images = open_source(f"release:{place / name}").scan().catalog
     train = images.select(images.column("split") == "train")
     config = PairsConfig(relation="cross_domain", mode="fixed", seed=SEED)
     pairs = save_with_baselines(place / "pairs", train, config)
-    audit(pairs).write(place / "pairs" / "audit")
+    write_audit(audit(pairs), place / "pairs" / "audit")
     about = build_release(
         place / "pairs",
         out,
