@@ -79,6 +79,7 @@ class Sides(NamedTuple):
 @METHODS.register
 class BYOL(PairMethod):
     Config = BYOLConfig
+    stateful = True
     presets = PRESETS
 
     def __init__(self, config: BYOLConfig, encoder: nn.Module, width: int) -> None:

@@ -99,6 +99,7 @@ class DINO(Method):
     entropy (0 in a collapse; figure 7), the health of its projections (`health`) and the centre's length."""
 
     Config = DINOConfig
+    stateful = True
     presets = PRESETS
     joint_forward = True
     takes_local = True

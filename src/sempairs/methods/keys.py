@@ -38,6 +38,8 @@ class Keys(Method):
     `forward` leaves the keys of its step, and their meanings, in `_new`.
     """
 
+    stateful = True
+
     config: KeysConfig
 
     def __init__(self, config: KeysConfig, encoder: nn.Module, width: int) -> None:

@@ -110,6 +110,7 @@ class MoCoV3(PairMethod):
     """Logs `same_meaning_negatives` (mean count a query) and `same_meaning_fraction` (of its negatives)."""
 
     Config = MoCoV3Config
+    stateful = True
     presets = PRESETS
 
     def __init__(self, config: MoCoV3Config, encoder: nn.Module, width: int) -> None:

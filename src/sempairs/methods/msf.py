@@ -113,6 +113,7 @@ class MSF(Method):
     them as in the paper's code, and `other_purity`, without the first neighbour (for k > 1)."""
 
     Config = MSFConfig
+    stateful = True
     presets = PRESETS
 
     def __init__(self, config: MSFConfig, encoder: nn.Module, width: int) -> None:

@@ -111,14 +111,13 @@ class PairsConfig(Config):
         """Who may be whose partner. Raises: UserError if a column it needs is empty or absent."""
         raise NotImplementedError
 
-    def select(self, index: ImageIndex) -> Selection:
-        """The semantic set; `arm` is not read.
+    def select(self, index: ImageIndex) -> Selection | None:
+        """The semantic set, of a relation with a way of its own; None where `rule` says all.
 
+        `arm` is not read.
         Raises: UserError if there is no pair, or a column, list or class that is needed is not there.
         """
-        from sempairs.pairs.select import by_rule
-
-        return by_rule(index, self)
+        return None
 
 
 #: One relation a file; the key `relation` of a recipe's section `pairs` names one.

@@ -62,7 +62,8 @@ def select(index: ImageIndex, config: PairsConfig) -> Selection:
     """
     if not len(index):
         raise UserError("pairs", "needs images, and the catalogue has none")
-    return config.select(index)
+    selection = config.select(index)
+    return by_rule(index, config) if selection is None else selection
 
 
 def by_rule(index: ImageIndex, config: PairsConfig) -> Selection:

@@ -29,7 +29,7 @@ from sempairs.pairs import listing
 from sempairs.pairs.config import PairsConfig, PairsSection
 from sempairs.pairs.index import ImageIndex, Int, Labels
 from sempairs.pairs.manifest import pair_hash, pair_rows, rows_hash
-from sempairs.pairs.released import open_released
+from sempairs.pairs.released import REMEDY, read_released
 from sempairs.pairs.rules import class_labels
 from sempairs.pairs.select import AUGMENTED, CORRUPTED, Selection, meaning_of_all, of_list, select
 
@@ -290,6 +290,21 @@ class PairSet:
                 str(place), "does not hold the pairs its manifest hash was made of", remedy=remedy
             )
         return pairs
+
+
+def open_released(root: str | Path, arm: str = "semantic", *, catalog: Catalog | None = None) -> PairSet:
+    """One arm of the pairs that a release holds, equal to the folder of pairs it was made from.
+
+    catalog: the release's own, where it has been read already.
+    Raises: UserError if the release holds no pairs or not this arm, or they are not the ones released.
+    """
+    found = read_released(root, arm, PAIR_SCHEMA, catalog=catalog)
+    facts = found.pairs_per_epoch, found.catalog_hash, found.catalog_images, found.mining
+    pairs = PairSet(found.table, found.catalog, found.config, *facts)
+    pairs.validate()
+    if pairs.manifest_hash != found.manifest_hash:
+        raise UserError(str(found.file), "does not hold the pairs that were released", remedy=REMEDY)
+    return pairs
 
 
 def save_with_baselines(folder: str | Path, catalog: Catalog, config: PairsConfig) -> PairSet:
