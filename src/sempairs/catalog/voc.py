@@ -55,7 +55,9 @@ __all__ = [
     "write_voc",
 ]
 
+#: The names of the lists that Pascal VOC's classification and detection tasks use.
 MAIN_SETS = ("train", "val", "trainval", "test")
+#: The twenty classes of Pascal VOC, in the order of its development kit.
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",

@@ -37,6 +37,7 @@ from sempairs.files import stable_hash
 from sempairs.precision import emulation_note
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
 
+#: The tasks that are run where none is named.
 DEFAULT_TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval", "digits")
 
 

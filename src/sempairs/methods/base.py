@@ -184,6 +184,7 @@ class Method(nn.Module, ABC):
         return self.encoder
 
 
+#: The methods, by their names.
 METHODS: Registry[type[Method]] = Registry("method", "sempairs.methods")
 #: A recipe's section `method`: the config of the method that its `name` says.
 AnyMethodConfig = Annotated[MethodConfig, Section(METHODS)]

@@ -187,6 +187,7 @@ def check_seed(name: str, objective: ObjectiveConfig | None = None) -> None:
     assert not all(map(torch.equal, first, small_method(name, objective, seed=1).state_dict().values()))
 
 
+#: The checks of a method; each takes its name and an objective.
 METHOD_CHECKS: tuple[Check, ...] = (
     check_config,
     check_step,

@@ -75,6 +75,7 @@ def check_scores(name: str, context: Context, problem: Any) -> None:
             assert np.isclose(np.mean(one.outcome.values * weights), one.value)
 
 
+#: The checks of a protocol; each takes its name, a context and a problem.
 PROTOCOL_CHECKS: tuple[Check, ...] = (check_described, check_scores)
 
 

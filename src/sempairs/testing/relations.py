@@ -121,6 +121,7 @@ def check_saved(config: PairsConfig, catalog: Catalog) -> None:
     assert again.manifest_hash == plan_pairs(catalog, config).manifest_hash
 
 
+#: The checks of a relation; each takes a config and a catalogue that it can pair.
 RELATION_CHECKS: tuple[Check, ...] = (
     check_described,
     check_valid_pairs,

@@ -95,6 +95,7 @@ class FileSource(Source, Protocol):
         ...
 
 
+#: The kinds of source, by the word before the colon.
 SOURCES: Registry[SourceKind] = Registry("source", "sempairs.catalog.sources")
 
 S = TypeVar("S", bound=Callable[[str], Source])

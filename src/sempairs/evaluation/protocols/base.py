@@ -102,6 +102,7 @@ class Protocol(ABC):
 
 
 P = TypeVar("P", bound=Protocol)
+#: The protocols, by their names.
 PROTOCOLS: Registry[Protocol] = Registry("protocol", "sempairs.evaluation.protocols")
 
 

@@ -198,6 +198,7 @@ class Tasks:
         return {name: self._families.get(name) for name in self._families.names()}
 
 
+#: The tasks, by their names; what follows a colon goes to the task.
 TASKS = Tasks()
 
 
