@@ -1,9 +1,9 @@
 """What the site of the documentation gets from the code while mkdocs builds it (`make docs`).
 
 As a hook of mkdocs it adds a page for each method and each relation, the reference of the public names, and
-the pages that lie outside docs/ (README, CONTRIBUTING, …), and turns links between files of the repository
-into links between pages. As an extension of griffe, which reads the code for mkdocstrings, `Comments` takes
-the comments that stand at settings and constants as their descriptions.
+the pages that lie outside docs/ (README, CONTRIBUTING and others). It turns links between files of the
+repository into links between pages. As an extension of griffe, which reads the code for mkdocstrings,
+`Comments` takes the comments that stand at settings and constants as their descriptions.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Comments(griffe.Extension):
         if not isinstance(attr.filepath, Path):
             return
         name = str(attr.filepath)
-        found = []
+        found: list[str] = []
         line = attr.lineno - 1
         while match := _REMARK.match(linecache.getline(name, line)):
             found.insert(0, match[1])
@@ -102,7 +103,7 @@ def _modules(module: griffe.Module) -> Iterator[griffe.Module]:
             yield from _modules(inner)
 
 
-# ---------------------------------------------------------------------------------------------- hooks of mkdocs
+# --- hooks of mkdocs
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -165,7 +166,7 @@ def _flat(lists: Any) -> list[Any]:
     return [entry for entries in lists for entry in entries]
 
 
-# ------------------------------------------------------------------------------------------ pages that are made
+# --- pages that are made
 
 
 @cache
@@ -240,14 +241,7 @@ In a recipe of your own:
 
 ## Code
 
-::: {method.__module__}
-    options:
-      show_root_heading: false
-      show_root_toc_entry: false
-      show_docstring_description: true
-      heading_level: 3
-      filters: ["!^_", "!^PRESETS$", "!^Config$", "!^presets$", "!^logger$", "!.*Config$"]
-      show_if_no_docstring: false
+{_code(module, config=method.Config)}
 """
 
 
@@ -273,6 +267,16 @@ for step in range(2):
     method.after_step(progress)
     print(f"step {{step}}: loss {{out.loss.item():.3f}}")
 """
+
+
+def _code(module: griffe.Module, *, config: type) -> str:
+    """The own functions and classes of a module, for mkdocstrings to show; settings have their own table."""
+    shown = [
+        found for name, found in module.members.items()
+        if not name.startswith("_") and not found.is_alias and (found.is_class or found.is_function)
+        and name != config.__name__ and found.has_docstring
+    ]  # fmt: skip
+    return "\n\n".join(f"::: {found.path}\n    options: {{heading_level: 3}}" for found in shown)
 
 
 def recipe_section(name: str) -> dict[str, Any]:
@@ -409,25 +413,35 @@ def reference_pages() -> dict[str, str]:
     pages = {}
     for stage, paths in stages.items():
         intro = "Modules that every stage uses." if stage == "leaves" else _doc(package()[stage])
-        blocks = "\n\n".join(f"::: {path}" for path in sorted(paths, key=_place))
+        blocks = "\n\n".join(_block(path) for path in sorted(paths, key=_place))
         pages[f"reference/{stage}.md"] = f"# {stage}\n\n{_formatted(intro)}\n\n{blocks}\n"
     rows = "\n".join(
         f"| [`{name.removeprefix('sempairs.')}`][{path}] | {_first_line(path)} |"
         for name, path in sorted(public_names().items())
         if name.count(".") == 1
     )
-    listed = "\n".join(f"- [{stage}](reference/{stage}.md)" for stage in sorted(stages))
+    listed = ", ".join(f"[{stage}](reference/{stage}.md)" for stage in sorted(stages))
     pages["reference.md"] = f"""# Public names
 
-`import sempairs as sp` gives the names of the table. Each stage has further public names, on a page of its own:
-
-{listed}
+`import sempairs as sp` gives the names of the table. Further public names are imported from their modules:
+{listed}.
 
 | name | |
 |---|---|
 {rows}
 """
     return pages
+
+
+def _block(path: str) -> str:
+    """What mkdocstrings shows of one name; the fields of a config are a table instead."""
+    found = described(path)
+    if not found.is_class or not any(str(base).endswith("Config") for base in found.bases):
+        return f"::: {path}"
+    config = getattr(import_module(found.module.path), found.name)
+    hidden = "|".join(config.model_fields)
+    options = f'{{filters: ["!^_", "!^({hidden})$"]}}' if hidden else "{}"
+    return f"::: {path}\n    options: {options}\n\n{_settings(config)}"
 
 
 def _place(path: str) -> tuple[bool, str]:
@@ -450,7 +464,7 @@ def _titled(doc: str) -> tuple[str, str]:
 
 
 def _formatted(doc: str) -> str:
-    """A docstring as Markdown: formulas are indented there, and each `Departures:`, `Option …` begins a line."""
+    """A docstring as Markdown: what is indented is a formula; `Departures:`, `Option …` begin a paragraph."""
     lines: list[str] = []
     formula = False
     for line in doc.splitlines():

@@ -199,13 +199,25 @@ def build_method(
     meanings: int | None = None,
     objective: ObjectiveConfig | None = None,
 ) -> Method:
-    """The method that `config` names around `encoder`, whose outputs have `width` columns.
+    """Build a method around an encoder.
 
-    meanings: how many meanings the pairs have, `Views.meaning` counting them from 0. objective: which crops
-    are compared; null for anchor and partner. The heads' initial weights are a pure function of `seed`, the
-    config and, where it is used, the number of meanings; those of a second head are drawn after them. Global
-    random state is left as it was. Raises: UserError for an unknown method, for `meanings` missing where
-    needed, and for an objective that the method cannot have.
+    Initial weights of heads are a pure function of `seed`, the config and, where it is used, the number of
+    meanings; those of a second head are drawn after them. Global random state is left as it was.
+
+    Args:
+        config: Settings of the method that its `name` names.
+        encoder: Maps (B, 3, S, S) to (B, width).
+        width: Columns of the encoder's output.
+        seed: Of the heads' initial weights.
+        meanings: How many meanings the pairs have, `Views.meaning` counting them from 0; for classifiers.
+        objective: Which crops are compared; None: anchor with partner.
+
+    Returns:
+        The method; its heads are on the CPU.
+
+    Raises:
+        UserError: for an unknown method, for `meanings` missing where needed, and for an objective that the
+            method cannot have.
     """
     method = METHODS.get(config.name)
     build: Callable[..., Method] = method

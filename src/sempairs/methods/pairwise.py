@@ -60,9 +60,16 @@ class PairMethod(Method):
 
     @abstractmethod
     def compare(self, left: Any, right: Any, views: Views, local: Sequence[Any] = ()) -> Compared:
-        """The loss of two crops, of what `project` gave for each; `local`: what it gave for local crops.
+        """Compute the loss of two crops.
 
-        views: those of the two.
+        Args:
+            left: What `project` gave for the one crop.
+            right: What it gave for the other.
+            views: The views of the two.
+            local: What it gave for local crops.
+
+        Returns:
+            The loss, a scalar, and numbers to log.
         """
 
     def compare_several(self, anchor: Any, partners: Sequence[Any], views: Views) -> Compared:

@@ -65,12 +65,24 @@ def write_scenes(
     workers: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Writes the new folder `out`, whole or not at all, and returns what `scenes.json` says.
+    """Write a folder of scenes with exact boxes, whole or not at all.
 
     Drawings of the split train go into train, of validation into val, of test into test; where the catalogue
     has a column `held_out`, marked drawings go into test_designers only. The same catalogue and config give
     the same bytes, given the same Pillow, for any number of workers.
-    Raises: UserError if a part that is asked for has no drawing, a class is unknown, or `out` is in use.
+
+    Args:
+        catalog: The drawings.
+        out: The new folder.
+        config: What is painted; None: the defaults.
+        workers: Threads; None: as many as fit the machine.
+        progress: Whether progress is shown.
+
+    Returns:
+        What `scenes.json` says.
+
+    Raises:
+        UserError: if a part that is asked for has no drawing, a class is unknown, or `out` is in use.
     """
     config = config or ScenesConfig()
     catalog = catalog.in_order()

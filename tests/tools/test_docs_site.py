@@ -1,4 +1,4 @@
-"""The site of the documentation: complete, without a broken link, readable without a network; examples run."""
+"""The site of the documentation: complete, no broken link, readable without a network; its examples run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sempairs.pairs.config import RELATIONS
 from sempairs.registry import Section
 from sempairs.training import PretrainRecipe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def _hooks():
