@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import griffe
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 #: Files of the repository outside docs/ that are pages.
@@ -498,12 +499,9 @@ def _settings(config: Any, fields: list[str] | None = None) -> str:
     for name, field in config.model_fields.items():
         if fields is not None and name not in fields:
             continue
-        default = (
-            "needed" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
-        )
+        default = "needed" if field.is_required() else _plain(field.get_default(call_default_factory=True))
         attribute = _attribute(config, name)
-        limits = " ".join(f"{sign} {value:g}" for sign, value in _limits(field))
-        kind = _cell(f"`{_annotation(attribute)}`") + (f", {limits}" if limits else "")
+        kind = ", ".join([f"`{_annotation(attribute)}`", *_limits(field)])
         rows.append(f"| `{name}` | {default} | {kind} | {_cell(_doc(attribute))} |")
     return "\n".join(rows)
 
@@ -518,26 +516,33 @@ def _annotation(attribute: griffe.Object) -> str:
     return re.sub(r"Annotated\[(.+?), Field\(.*?\)\]", r"\1", text)
 
 
-def _limits(field: Any) -> Iterator[tuple[str, float]]:
-    for limit in field.metadata:
-        for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
-            if getattr(limit, key, None) is not None:
-                yield sign, getattr(limit, key)
+def _limits(field: Any) -> Iterator[str]:
+    """`≥ 1`, for instance, of the field itself or of one part of a union such as `int | None`."""
+    parts = [field, *(part for part in get_args(field.annotation) if hasattr(part, "__metadata__"))]
+    for part in parts:
+        for given in getattr(part, "metadata", None) or getattr(part, "__metadata__", ()):
+            for limit in getattr(given, "metadata", [given]):
+                for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
+                    if (value := getattr(limit, key, None)) is not None:
+                        yield f"{sign} {value:,}"
 
 
 def _presets(method: Any) -> str:
     rows = ["| preset | settings | trained with | source |", "|---|---|---|---|"]
     for name, preset in method.presets.items():
         given = preset.config.model_dump(exclude_defaults=True, exclude={"name"})
-        settings = ", ".join(f"`{key}: {_plain(value)}`" for key, value in given.items()) or "the defaults"
+        settings = ", ".join(f"`{key}` {_plain(value)}" for key, value in given.items()) or "the defaults"
         rows.append(f"| `{name}` | {settings} | {_cell(preset.training)} | {_cell(_prose(preset.source))} |")
     return "\n".join(rows)
 
 
 def _plain(value: object) -> str:
+    """A value of a setting as recipes write it."""
+    if isinstance(value, BaseModel):
+        return "its own defaults"
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return {None: "`null`", True: "`true`", False: "`false`"}[value]
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def _cell(text: str) -> str:

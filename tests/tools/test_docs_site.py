@@ -100,6 +100,7 @@ def test_settings_carry_the_comments_of_the_code():
     assert "| `depth` | `1` | `int`, ≥ 1 | Levels up from the leaf category" in page
     assert "At most so many pairs an epoch." in docs_site.relations_overview()
     assert "| `temperature` | `0.2` | `float`, > 0 |" in docs_site.method_page("simclr")
+    assert "| `count` | `null` | `int | None`, ≥ 1 | At most" in docs_site.relations_overview()
 
 
 @pytest.mark.parametrize(
