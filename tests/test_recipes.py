@@ -53,8 +53,8 @@ def test_show_prints_the_file(capsys):
 
 
 def test_seeds_count_up_from_the_first():
-    assert load_study("quickstart").seeds == (20, 21, 22)
-    assert load_study("quickstart", seeds=6).seeds == (20, 21, 22, 23, 24, 25)
+    assert load_study("quickstart").seeds == (40, 41, 42)
+    assert load_study("quickstart", seeds=6).seeds == (40, 41, 42, 43, 44, 45)
     assert load_study("quickstart", ("seeds=[7, 9]",), seeds=3).seeds == (7, 8, 9)
     with pytest.raises(UserError, match="seeds"):
         load_study("quickstart", seeds=25)

@@ -132,7 +132,7 @@ def test_slots_show_the_partners_and_leave_those_of_the_joint_objective_where_th
     partner = [Slot("partner", number=number) for number in range(3)]
     assert SeveralObjective(partners=3).slots == (Slot("anchor"), *partner)
     joint = JointObjective(partners=3)
-    assert joint.slots == (Slot("anchor"), partner[0], Slot("anchor"), *partner[1:])
+    assert joint.slots == (Slot("anchor"), partner[0], Slot("anchor", opposite=True), *partner[1:])
     assert joint.slots[:3] == JointObjective().slots
     assert [term.others for term in joint.terms(0.0)] == [(1, 3, 4), (2,)]
     assert joint.shown_partners == 3

@@ -12,6 +12,7 @@ from sempairs.files import read_json, write_json
 from sempairs.recipes import recipe_path
 from sempairs.study.plan import check_out, freeze, load_plan, make_plan
 from sempairs.study.recipe import StudyRecipe, load_study
+from sempairs.study.summary import plan_lines
 
 from .conftest import toy_list, toy_study
 
@@ -179,6 +180,8 @@ def test_arms_of_the_joint_objective_are_planned_and_differ_in_the_pairs_alone(s
     assert ours["objective"] == theirs["objective"] == {**JOINT, "heads": "one", "partners": 1}
     ((differences),) = plan.differences.values()
     assert differences == {"simclr": {"pairs.arm": ("semantic", "augmented")}}
+    assert "  matched (simclr): objective joint, 3 crops of each pair in both" in plan_lines(plan)
+    assert not any(line.startswith("  matched") for line in plan_lines(planned(source)))
 
 
 def test_a_control_of_fewer_crops_is_refused_unless_that_is_declared(source):

@@ -21,11 +21,10 @@ from sempairs.encoders import build_encoder, load_encoder
 from sempairs.errors import UserError
 from sempairs.training.checkpoint import load_checkpoint
 from sempairs.training.data import batches, load_data
-from sempairs.training.loop import make_fabric
 from sempairs.training.monitor import Monitor, choose_images, relative_std
 from sempairs.training.provenance import Provenance, package_sha256
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.run import _Run, pretrain
+from sempairs.training.run import pretrain
 from sempairs.training.trackers import read_metrics
 from sempairs.views.maker import ViewMaker
 
@@ -148,16 +147,12 @@ def test_the_control_of_an_objective_has_equal_crops_that_are_views_of_the_ancho
     records, made = {}, {}
     for arm in ("semantic", "augmented"):
         recipe = make_recipe(objective=objective, pairs__arm=arm, batch_size=8, schedule__duration="2 steps")
-        run = _Run(recipe, tmp_path / "looked at", None, make_fabric(recipe.speed))
-        batch = next(
-            batches(
-                run.data.plan, seed=recipe.seed, batch_size=8, start=0, stop=1,
-                partners=recipe.objective.shown_partners,
-            )
-        )  # fmt: skip
-        made[arm] = batch, run.maker.make(*batch)
+        data, partners = load_data(recipe), recipe.objective.shown_partners
+        batch = next(batches(data.plan, seed=recipe.seed, batch_size=8, start=0, stop=1, partners=partners))
+        maker = ViewMaker(recipe.views, data.store, seed=recipe.seed, slots=recipe.objective.slots)
+        made[arm] = batch, maker.make(*batch)
         pretrain(recipe, tmp_path / arm)
-        records[arm] = read(tmp_path / arm / "provenance.json")
+        records[arm] = Provenance.parse(read(tmp_path / arm / "provenance.json")).comparable()
     semantic, augmented = made["semantic"], made["augmented"]
     assert all((rows == augmented[0].anchor.reshape(rows.shape[0], *[1] * (rows.ndim - 1))).all()
                for rows in augmented[0].rows())  # fmt: skip
@@ -263,8 +258,8 @@ def test_an_encoder_that_learns_little_is_told(make_recipe: MakeRecipe) -> None:
 def test_a_run_that_learns_nothing_says_so_while_it_runs_and_after_resuming(
     make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With no rate to speak of the encoder stays what it was; the first probe outlives an interruption."""
-    changes = {"optimiser__lr": 1e-12, "monitor__every": "2 steps", "checkpoint__every": "2 steps"}
+    """No gain is as large as one, so all are too small; the first probe outlives an interruption."""
+    changes = {"monitor__little_below": 1.0, "monitor__every": "2 steps", "checkpoint__every": "2 steps"}
     recipe = make_recipe(schedule__duration="4 steps", **changes)
     pretrain(recipe, tmp_path / "run")
     said = capsys.readouterr().err

@@ -229,3 +229,27 @@ def test_what_is_left_out_is_left_out_of_local_crops_too(noise_store, operation)
 def test_local_slots_are_the_recipes_to_ask_for(noise_store):
     with pytest.raises(AssertionError):
         ViewMaker(ViewsConfig(), noise_store(), seed=0, slots=(*PAIR, Slot("anchor", "local")))
+
+
+@pytest.mark.parametrize("recipe", ["byol", "dino"])
+def test_a_crop_of_the_opposite_side_has_the_partners_and_is_otherwise_what_it_was(noise_store, recipe):
+    """Sides of BYOL and DINO: blurred always, or a tenth of the time and then perhaps solarised."""
+    store, keys = noise_store(), np.arange(400)
+    config = ViewsConfig(size=10, recipe=recipe)
+    drawn, opposite = (
+        ViewMaker(config, store, seed=4, slots=(*PAIR, Slot("anchor", opposite=side))).parameters(1, keys)
+        for side in (False, True)
+    )
+    first, second, third = (slice(400 * slot, 400 * (slot + 1)) for slot in range(3))
+    for name in ("box", "flip", "jitter", "order", "factors", "gray"):
+        assert (getattr(opposite, name) == getattr(drawn, name)).all()
+    assert (opposite.sigma[first] == drawn.sigma[first]).all()
+    assert (opposite.sigma[second] == drawn.sigma[second]).all()
+    # Where the anchor's crop is of the side that is always blurred is known by the partner's that is not.
+    other = opposite.sigma[second] == 0
+    assert (opposite.sigma[first][other] > 0).all()
+    assert (opposite.sigma[third][other] > 0).mean() < 0.2
+    always = opposite.sigma[first] == 0
+    assert (opposite.sigma[third][always] > 0).all()
+    assert not (drawn.sigma[third][always] > 0).all()
+    assert not opposite.solarise[third][always].any()

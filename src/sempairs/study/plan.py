@@ -273,12 +273,17 @@ def _check(study: StudyRecipe, contrast: Contrast) -> dict[str, dict[str, tuple[
     return found
 
 
-def _compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What a contrast compares of a recipe: its fields, and how many crops of a pair follow from them."""
+def crops_of(recipe: Mapping[str, Any]) -> int:
+    """How many crops of each pair follow from a cell's recipe."""
     from sempairs.training.crops import crops_per_pair
     from sempairs.training.recipe import PretrainRecipe
 
-    return flatten(recipe) | {"crops_per_pair": crops_per_pair(validate(PretrainRecipe, recipe))}
+    return crops_per_pair(validate(PretrainRecipe, recipe))
+
+
+def _compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a contrast compares of a recipe: its fields, and how many crops of a pair follow from them."""
+    return flatten(recipe) | {"crops_per_pair": crops_of(recipe)}
 
 
 def _tasks(study: StudyRecipe) -> tuple[PlannedTask, ...]:

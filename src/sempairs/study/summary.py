@@ -12,7 +12,8 @@ import numpy as np
 from sempairs.study.analysis import FLOOR, Findings
 from sempairs.study.certificate import shown
 from sempairs.study.folder import cell_progress, read_outcome
-from sempairs.study.plan import Plan, load_plan
+from sempairs.study.plan import Plan, crops_of, load_plan
+from sempairs.study.recipe import Contrast
 from sempairs.study.statistics import ALPHA, Comparison, smallest_p
 from sempairs.study.verdict import p_text, points, seeds_text
 
@@ -82,11 +83,25 @@ def plan_lines(plan: Plan) -> list[str]:
                 f"  {field} ({method}): {shown(theirs)} -> {shown(ours)}"
                 for field, (ours, theirs) in differences.items()
             ]
+        lines += _matched_objectives(plan, contrast)
     least = smallest_p(len(seeds))
     if least >= ALPHA:
         lines.append(
             f"{seeds_text(len(seeds))}: too few to claim a difference, the least p is {p_text(least)}"
         )
+    return lines
+
+
+def _matched_objectives(plan: Plan, contrast: Contrast) -> list[str]:
+    """A line a method of another objective than the usual one, where both arms have equal crops."""
+    lines = []
+    for method, differences in plan.differences[contrast.name].items():
+        recipe = plan.find(method, contrast.control, plan.study.seeds[0]).recipe
+        name = recipe.get("objective", {}).get("name", "pair")
+        if name != "pair" and "crops_per_pair" not in differences:
+            lines.append(
+                f"  matched ({method}): objective {name}, {crops_of(recipe)} crops of each pair in both"
+            )
     return lines
 
 

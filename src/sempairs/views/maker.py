@@ -6,7 +6,7 @@ together, so that each step runs on whole arrays) and put back in place. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, pairwise
 
@@ -138,7 +138,9 @@ class ViewMaker:
 
     def parameters(self, epoch: int, occurrence: ArrayLike) -> ViewParameters:
         """What `make` does to each global crop: B of the first, then B of the next, in the order of slots."""
-        return self._drawn(self._recipe, epoch, occurrence, _numbered(self._global))
+        numbers = _numbered(self._global)
+        opposite = {of for of, slot in zip(numbers, self._global, strict=True) if slot.opposite}
+        return self._drawn(self._recipe, epoch, occurrence, numbers, opposite)
 
     def local_parameters(self, epoch: int, occurrence: ArrayLike) -> ViewParameters:
         """What `make` does to each local crop: B of the first, then B of the next."""
@@ -146,7 +148,12 @@ class ViewMaker:
         return self._drawn(self._recipe.of_local(), epoch, occurrence, slots)
 
     def _drawn(
-        self, recipe: Recipe, epoch: int, occurrence: ArrayLike, slots: Sequence[int]
+        self,
+        recipe: Recipe,
+        epoch: int,
+        occurrence: ArrayLike,
+        slots: Sequence[int],
+        opposite: Collection[int] = (),
     ) -> ViewParameters:
         return draw_parameters(
             recipe,
@@ -155,6 +162,7 @@ class ViewMaker:
             epoch=epoch,
             occurrence=_whole(occurrence),
             slots=slots,
+            opposite=opposite,
             background=self._store.channels == 4,
         )
 

@@ -7,7 +7,7 @@ its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from itertools import permutations
 from typing import Any
@@ -72,9 +72,13 @@ def draw_parameters(
     epoch: int,
     occurrence: Int,
     slots: Sequence[int] = SLOTS,
+    opposite: Collection[int] = (),
     background: bool = False,
 ) -> ViewParameters:
-    """Those of the views in `slots` of the pairs at `occurrence` (B,); `size` is the store's, in pixels."""
+    """Those of the views in `slots` of the pairs at `occurrence` (B,); `size` is the store's, in pixels.
+
+    opposite: of further slots, those that have the partner's side instead of one of their own.
+    """
 
     def draw(slot: int, operation: int, n: int, rows: Int = occurrence) -> Float:
         return uniform(seed, STREAM, epoch=epoch, occurrence=rows, slot=slot, operation=operation, n=n)
@@ -92,10 +96,12 @@ def draw_parameters(
             ]
             draws = np.concatenate(retries).reshape(len(again), ATTEMPTS - 1, 4)
             box[again] = crop_box(draws, recipe.crop_scale, recipe.crop_aspect, size)[0]
-    side = np.repeat(slots, len(occurrence)) % 2
+    # The usual slots that these share the side of, and those that draw one.
+    usual = [1 if slot in opposite else slot for slot in slots]
+    side = np.repeat(usual, len(occurrence)) % 2
     if recipe.sides[0] != recipe.sides[1]:
         # One coin a pair, shared by its first two views; each further view has its own.
-        coins = [draw(slot if slot >= FURTHER else 0, SIDE, 1)[:, 0] < 0.5 for slot in slots]
+        coins = [draw(slot if slot >= FURTHER else 0, SIDE, 1)[:, 0] < 0.5 for slot in usual]
         side ^= np.concatenate(coins)
     blur = np.array([of_side.blur for of_side in recipe.sides])[side]
     solarise = np.array([of_side.solarise for of_side in recipe.sides])[side]

@@ -17,11 +17,13 @@ class Slot:
     """A crop that a method wants of every pair; local ones are the recipe's to ask for.
 
     original: the whole image, resized and otherwise as it is, on white. number: which of several partners.
+    opposite: in recipes of two sides, it has the side that the anchor's first crop has not; others draw one.
     """
 
     member: Member
     kind: Kind = "global"
     number: int = 0
+    opposite: bool = False
 
 
 #: A global crop of either member.

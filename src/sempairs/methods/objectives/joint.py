@@ -48,7 +48,8 @@ class JointObjective(ObjectiveConfig):
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        return (*PAIR, Slot("anchor"), *further_partners(self.partners))
+        # In both terms the two crops have both sides of a recipe that has two, such as BYOL's.
+        return (*PAIR, Slot("anchor", opposite=True), *further_partners(self.partners))
 
     def terms(self, progress: float) -> Sequence[Term]:
         semantic = self.weight.at(progress)
