@@ -102,7 +102,7 @@ def save_encoder(
 
 
 def load_encoder(path: str | Path) -> LoadedEncoder:
-    """The encoder in a folder (or named by its `encoder.json`), on the CPU, in evaluation mode.
+    """Load the encoder in a folder (or named by its `encoder.json`), on the CPU, in evaluation mode.
 
     Raises: UserError for missing or damaged files, and for weights that do not fit, naming the keys.
     """

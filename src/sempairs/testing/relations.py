@@ -18,7 +18,7 @@ Check = Callable[[PairsConfig, Catalog], None]
 
 
 def made_up_catalog(n: int = 96, **columns: Any) -> Catalog:
-    """Images of 12 concepts in 4 categories by 4 domains, in two splits; `columns` replace or add to these.
+    """Make up images of 12 concepts in 4 categories by 4 domains, in two splits; `columns` replace or add.
 
     columns: a list or array of n values each.
     """

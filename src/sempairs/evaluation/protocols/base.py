@@ -48,7 +48,7 @@ class Context:
         object.__setattr__(self, "config", self.config.settled(self.device))
 
     def features(self, rows: Int) -> Features:
-        """Frozen features that hold at least these rows of the catalogue; each image is embedded once.
+        """Give frozen features that hold at least these rows of the catalogue; each image is embedded once.
 
         In the cache they lie under the hash of the weights and of the images. Raises: UserError for an image
         that cannot be read, and for features that are not finite.
@@ -67,7 +67,7 @@ class Context:
         return found
 
     def pixels(self, rows: Int, size: int | None = None) -> PixelStore:
-        """Bytes of the images at `rows`, in that order: row i of the store is rows[i]. Laid on white.
+        """Decode the images at `rows`, in that order, on white: row i of the store is rows[i].
 
         size: the side in pixels; None: the encoder's input size. Raises: UserError as `PixelStore` does.
         """
@@ -91,14 +91,14 @@ class Protocol(ABC):
 
     @abstractmethod
     def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """All settings as JSON values, with those that `config` lowers."""
+        """Give all settings as JSON values, with those that `config` lowers."""
 
     def check(self, problem: Any, config: EvaluationConfig) -> None:  # noqa: B027 (most refuse nothing)
-        """Called on every problem before anything is computed. Raises: UserError if it cannot be scored."""
+        """Check a problem before anything is computed. Raises: UserError if it cannot be scored."""
 
     @abstractmethod
     def score(self, context: Context, problem: Any) -> list[Score]:
-        """The numbers on one problem, in the order of `metrics`."""
+        """Compute the numbers on one problem, in the order of `metrics`."""
 
 
 P = TypeVar("P", bound=Protocol)
@@ -107,6 +107,6 @@ PROTOCOLS: Registry[Protocol] = Registry("protocol", "sempairs.evaluation.protoc
 
 
 def register(protocol: P) -> P:
-    """Files a protocol under its name."""
+    """Register a protocol under its name."""
     PROTOCOLS.register(protocol)
     return protocol
