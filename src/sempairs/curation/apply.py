@@ -55,8 +55,8 @@ def apply_verdicts(
     models and rules did on pairs whose truth is known.
 
     keep_open: whether pairs nobody judged, and those left open, stay. persons_only: pass over what only
-    models and rules decided. verdicts: instead of those in the log. known: see `known_pairs.read_known`. `out`
-    is written whole or not at all.
+    models and rules decided. verdicts: instead of those in the log. known: see
+    `known_pairs.read_known`. `out` is written whole or not at all.
     Raises: UserError if `folder` is a pool whose partners are drawn anew (it has no pairs to take out), a
     baseline or modified, no verdict is about it, no machine judged a known pair, or no pair would be left.
     """
