@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: help setup quickstart test check bench clean
+.PHONY: help setup quickstart test check docs bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart   the controlled study on emoji-pairs, then a report (about 5 minutes)"
 	@echo "make test         the test suite"
 	@echo "make check        what CI runs: format, lint, types, tests"
+	@echo "make docs         the documentation as a site in site/, to be opened from disk"
 	@echo "make bench        every benchmark (an idle machine, please)"
 	@echo "make setup        the environment in .venv, pinned by constraints.txt"
 
@@ -36,8 +37,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 bench: setup
 	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) runs build dist site

@@ -132,3 +132,11 @@ def test_importing_the_command_line_loads_nothing_heavy():
 def test_every_public_name_resolves():
     for name in sempairs.__all__:
         assert getattr(sempairs, name) is not None
+
+
+def test_the_architecture_says_where_every_room_and_leaf_module_belongs():
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+    rooms = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
+    leaves = [path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
+    named = [*(f"`{room}/`" for room in rooms), *(f"`{leaf}`" for leaf in leaves)]
+    assert [name for name in named if name not in page] == []

@@ -122,7 +122,7 @@ def _is_number(value: object) -> bool:
 
 
 def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
-    """The recipe in a YAML file, or the one that comes along under that name, after `a.b=value` overrides.
+    """Read the recipe in a YAML file, or the one that comes along by that name, after `a.b=value` overrides.
 
     Raises: UserError, one line, for a missing or unreadable file and for every value out of its rule.
     """

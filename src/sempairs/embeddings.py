@@ -71,7 +71,7 @@ class Embeddings:
         return vectors
 
     def save(self, path: str | Path) -> None:
-        """Writes the table, whole or not at all."""
+        """Write the table, whole or not at all."""
         width = self.vectors.shape[1]
         values = pa.FixedSizeListArray.from_arrays(pa.array(self.vectors.ravel()), width)
         names = pa.array(self.image_ids, pa.string()), pa.array(self.file_hashes, pa.string())

@@ -37,7 +37,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, entry: T) -> T:
-        """Decorator that files a class, or an object, under the name it states.
+        """Register a class, or an object, under the name it states, as a decorator.
 
         Raises: ValueError if it states none, or the name is taken.
         """
@@ -48,8 +48,8 @@ class Registry(Generic[T]):
         return entry
 
     def name_of(self, entry: Any) -> str:
-        """The name an entry states: the default of that field of a config, its own or that of its `Config`;
-        else its attribute. Raises: ValueError."""
+        """Find the name an entry states: the default of that field of a config, its own or that of its
+        `Config`; else its attribute. Raises: ValueError."""
         config: Any = entry if _is_config(entry) else getattr(entry, "Config", None)
         if _is_config(config) and self.key in config.model_fields:
             name = config.model_fields[self.key].default
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
         return name
 
     def get(self, name: str) -> T:
-        """The entry called `name`.
+        """Look up the entry called `name`.
 
         Raises: UserError that lists the choices and suggests the nearest.
         """
@@ -71,7 +71,7 @@ class Registry(Generic[T]):
             raise unknown(self.kind, name, self.names()) from None
 
     def names(self) -> tuple[str, ...]:
-        """All names, sorted."""
+        """List all names, sorted."""
         self._discover()
         return tuple(sorted(self._entries))
 
@@ -84,7 +84,7 @@ class Registry(Generic[T]):
 
 
 def import_package(name: str) -> None:
-    """Imports every module that lies in a package, in the order of their names."""
+    """Import every module that lies in a package, in the order of their names."""
     package = import_module(name)
     for module in sorted(module.name for module in iter_modules(package.__path__)):
         import_module(f"{name}.{module}")
@@ -103,7 +103,7 @@ class Section:
         self.short = short
 
     def config_of(self, section: Any) -> type[BaseModel] | None:
-        """The config that a section asks for, where its name is known."""
+        """Find the config that a section asks for, where its name is known."""
         if isinstance(section, str) and self.short:
             section = {self.registry.key: section}
         name = section.get(self.registry.key) if isinstance(section, Mapping) else None
@@ -114,7 +114,7 @@ class Section:
         return config
 
     def read(self, section: Any) -> Any:
-        """The section as a config. Raises: ValueError, or pydantic's ValidationError of the config itself."""
+        """Read the section as a config. Raises: ValueError, or pydantic's ValidationError of the config."""
         if isinstance(section, BaseModel):
             return section
         if isinstance(section, str) and self.short:

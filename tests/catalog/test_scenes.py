@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sempairs.catalog.scenes import ScenesConfig, write_scenes
-from sempairs.catalog.scenes.dice import Dice
 from sempairs.catalog.scenes.render import Scene, render
+from sempairs.catalog.scenes.scene_draws import SceneDraws
 from sempairs.catalog.sources import open_source
 from sempairs.catalog.table import Catalog
 from sempairs.catalog.voc import read_voc
@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {"train": 4, "val": 2, "test": 2, "test_designers": 2, "s
 def painted(seed: int, sprite: Callable[[int], Image.Image], **settings: Any) -> Scene:
     config = ScenesConfig(size=64, clutter=(0, 0), seed=seed, **settings)
     taken = iter(range(len(COLOURS)))
-    return render(Dice(seed, 0, 0), config, lambda dice: next(taken), sprite)
+    return render(SceneDraws(seed, 0, 0), config, lambda draws: next(taken), sprite)
 
 
 def rectangle(row: int) -> Image.Image:
@@ -82,7 +82,7 @@ def test_clutter_hides_no_object_beyond_the_limit() -> None:
     config = ScenesConfig(size=64, clutter=(20, 20), objects=(1, 1), rotation=0, visible=0.6)
     hidden = []
     for seed in range(20):
-        scene = render(Dice(seed, 0, 0), config, lambda dice: 0, rectangle)
+        scene = render(SceneDraws(seed, 0, 0), config, lambda draws: 0, rectangle)
         hidden += [one.visible for one in scene.objects]
     assert len(hidden) == 20
     assert min(hidden) >= 0.6

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from sempairs.catalog.sources.base import open_source
 from sempairs.cli.main import run
-from sempairs.curation.desk import Desk
+from sempairs.curation.api import CurationApi
 from sempairs.curation.server import application
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.table import save_with_baselines
@@ -53,8 +53,8 @@ def folder(_built: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(folder: Path) -> Iterator[Desk]:
-    found = Desk(folder)
+def direct(folder: Path) -> Iterator[CurationApi]:
+    found = CurationApi(folder)
     yield found
     found.close()
 
@@ -62,9 +62,9 @@ def desk(folder: Path) -> Iterator[Desk]:
 class Api:
     """The API as the page uses it."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.client = TestClient(application(desk), base_url=HOST, raise_server_exceptions=False)
+    def __init__(self, direct: CurationApi) -> None:
+        self.direct = direct
+        self.client = TestClient(application(direct), base_url=HOST, raise_server_exceptions=False)
 
     def get(self, path: str, **query: Any) -> Any:
         answer = self.client.get(path, params=query)
@@ -96,8 +96,8 @@ class Api:
 
 
 @pytest.fixture
-def api(desk: Desk) -> Api:
-    return Api(desk)
+def api(direct: CurationApi) -> Api:
+    return Api(direct)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from sempairs.catalog import Catalog
+from sempairs.curation.api import CurationApi
 from sempairs.curation.apply import apply_verdicts
 from sempairs.curation.decisions import decisions
-from sempairs.curation.desk import Desk
 from sempairs.curation.store import LOG, Event, EventLog, standing_verdicts
 from sempairs.errors import UserError
 from sempairs.files import read_json, sha256_file
@@ -128,10 +128,10 @@ def test_a_curated_set_is_judged_on_with_its_own_log(folder, keys, tmp_path):
     apply_verdicts(folder, out)
     # The earlier log may be laid beside it: what left the set is kept, not counted, and said.
     shutil.copy(folder / LOG, out / LOG)
-    desk = Desk(out)
-    assert desk.ledger.outside == {keys[0]} and desk.ledger.progress()["judged"] == 1
-    assert "1 pairs that left the set" in " ".join(desk.state("Ann")["hints"])
-    desk.close()
+    direct = CurationApi(out)
+    assert direct.ledger.outside == {keys[0]} and direct.ledger.progress()["judged"] == 1
+    assert "1 pairs that left the set" in " ".join(direct.state("Ann")["hints"])
+    direct.close()
     judge_again = apply_verdicts(out, tmp_path / "third", keep_open=False)
     assert set(pair_key(judge_again.pairs)) == {keys[1]} and judge_again.outside == 1
     record = read_json(tmp_path / "third" / "curation.json")
@@ -140,10 +140,10 @@ def test_a_curated_set_is_judged_on_with_its_own_log(folder, keys, tmp_path):
     stranger = shutil.copytree(out, tmp_path / "stranger")
     (stranger / "curation.json").unlink()
     with pytest.raises(UserError, match="another set of pairs"):
-        Desk(stranger)
+        CurationApi(stranger)
     (stranger / "curation.json").write_text("[]")
     with pytest.raises(UserError, match="is not what `sempairs verdicts apply` writes"):
-        Desk(stranger)
+        CurationApi(stranger)
 
 
 def test_what_cannot_be_applied_is_one_line(folder, keys, tmp_path):
@@ -181,12 +181,12 @@ def test_pools_lists_and_modified_sets(folder, tmp_path):
     save_with_baselines(pool, catalog, PairsConfig(relation="same_category", mode="redrawn"))
     key = pair_key(PairSet.open(pool))[0]
     judge(pool, [(key, "no")])
-    desk = Desk(pool)  # a draw of it can be judged all the same, the one that audits look at
-    page = desk.page("sample", "Bob", after=None, limit=20)
+    direct = CurationApi(pool)  # a draw of it can be judged all the same, the one that audits look at
+    page = direct.page("sample", "Bob", after=None, limit=20)
     shown = [(pair["anchor"]["id"], pair["partner"]["id"]) for pair in page["pairs"]]
     keys = pair_key(PairSet.open(pool))
     assert shown == [keys[row] for row in audit_sample(PairSet.open(pool), 400)] and set(shown) == set(keys)
-    desk.close()
+    direct.close()
     with pytest.raises(UserError, match=r"is a pool.*no pair to take out.*--mode fixed"):
         apply_verdicts(pool, tmp_path / "new")
     mixed = tmp_path / "mixed"

@@ -8,7 +8,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from sempairs.curation.desk import Desk
+from sempairs.curation.api import CurationApi
 from sempairs.curation.store import LOG, standing_verdicts
 from sempairs.pairs.sample import pair_key
 from sempairs.pairs.table import PairSet
@@ -29,7 +29,7 @@ def judged(api, folder, tmp_path):
     api.say("Bob", pairs[0]["id"], "no")
     api.say("Ann", pairs[0]["id"], "no", "conflicts")
     api.say("Ann", pairs[1]["id"], "unsure")
-    api.desk.close()
+    api.direct.close()
     return folder, fresh
 
 
@@ -46,10 +46,10 @@ def test_what_goes_out_comes_in_again(judged, sempairs, tmp_path, form):
     assert "0 verdicts imported, 4 of 4" in sempairs("verdicts", "import", fresh, file)[1]
     if form == "parquet":
         assert read_verdicts(file).equals(standing_verdicts(folder))
-    desk = Desk(fresh)
-    assert desk.ledger.progress() == {"pairs": 12, "judged": 2, "yes": 0, "no": 1, "unsure": 1}
-    assert desk.state("Ann")["undo"] == 0  # what came from a file is not the last keystroke
-    desk.close()
+    direct = CurationApi(fresh)
+    assert direct.ledger.progress() == {"pairs": 12, "judged": 2, "yes": 0, "no": 1, "unsure": 1}
+    assert direct.state("Ann")["undo"] == 0  # what came from a file is not the last keystroke
+    direct.close()
 
 
 def test_a_models_verdicts_stay_a_models(folder, keys, sempairs, tmp_path):

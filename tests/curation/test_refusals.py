@@ -9,7 +9,7 @@ import uuid
 import pytest
 from starlette.testclient import TestClient
 
-from sempairs.curation.guard import Tokens, is_loopback, outer
+from sempairs.curation.access import Tokens, is_loopback, outer
 from sempairs.curation.server import application
 from sempairs.errors import UserError
 
@@ -31,7 +31,7 @@ def ids(pair):
         "/images/٣",
         "/static/..%2fserver.py",
         "/static/../server.py",
-        "/static/%2e%2e/desk.py",
+        "/static/%2e%2e/api.py",
         "/static/none.js",
         "/static/",
         "/pairs.json",
@@ -80,13 +80,13 @@ def test_nothing_outside_the_set_is_served(api, path):
 )
 def test_what_is_no_verdict_is_refused_in_one_line(api, field, value):
     if isinstance(value, str):
-        value = value.replace("{hash}", api.desk.set_hash[:8])
+        value = value.replace("{hash}", api.direct.set_hash[:8])
     good = {"reviewer": "Ann", "pair": api.pairs("Ann")[0]["id"], "verdict": "yes", "reasons": [], "note": ""}
     body = {**good, "queue": "all", "event": str(uuid.uuid4()), field: value}
     headers = {"origin": HOST, "content-type": "application/json"}
     answer = api.client.post("/api/verdicts", content=json.dumps(body), headers=headers)
     assert answer.status_code == 400 and "\n" not in answer.json()["error"], answer.text
-    assert api.desk.log.last() == 0
+    assert api.direct.log.last() == 0
 
 
 def test_hostile_names_are_only_names(api):
@@ -128,16 +128,16 @@ def test_questions_that_are_none(api, query, field):
 def test_a_full_disk_is_said_and_the_verdict_can_be_sent_again(api, monkeypatch):
     pair, name = api.pairs("Ann")[0], str(uuid.uuid4())
     body = {"reviewer": "Ann", "pair": pair["id"], "verdict": "yes", "queue": "all", "event": name}
-    db = api.desk.log._db
+    db = api.direct.log._db
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
     note = {"note": "x" * 2000}
     refused = [api.post("/api/verdicts", {**body, **note, "event": str(uuid.uuid4())}) for _ in range(9)][-1]
     assert refused.status_code == 507 and "disk is full" in refused.json()["error"]
-    before = api.desk.log.last()
+    before = api.direct.log.last()
     db.execute("PRAGMA max_page_count = 100000")
     assert api.post("/api/verdicts", body).status_code == 200
-    assert api.desk.log.last() == before + 1
-    check = sqlite3.connect(api.desk.log.path)
+    assert api.direct.log.last() == before + 1
+    check = sqlite3.connect(api.direct.log.path)
     assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     check.close()
 
@@ -167,7 +167,7 @@ def test_requests_from_elsewhere_are_refused(api):
         assert api.client.get("/api/state", headers={"host": host}).status_code == 200
     assert api.client.request("DELETE", "/api/verdicts").status_code == 405
     assert api.client.get("/api/verdicts").status_code == 405
-    assert api.desk.log.last() == 0
+    assert api.direct.log.last() == 0
 
 
 def test_every_answer_carries_the_rules(api):
@@ -181,10 +181,10 @@ def test_every_answer_carries_the_rules(api):
         assert api.client.get(path).headers["cache-control"] == "no-store"
 
 
-def test_outside_loopback_a_token_works_once(desk):
+def test_outside_loopback_a_token_works_once(direct):
     shown: list[str] = []
     tokens = Tokens(8765, shown.append)
-    app = application(desk, host="0.0.0.0", tokens=tokens)
+    app = application(direct, host="0.0.0.0", tokens=tokens)
     base = "http://10.1.2.3:8765"
     one = TestClient(app, base_url=base, follow_redirects=False)
     for path in (
@@ -249,11 +249,11 @@ def _verdict(pair: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "label.example.org", "localhost"])
 @pytest.mark.parametrize("path", ["", "/review"])
-def test_behind_a_proxy_that_was_named_verdicts_are_taken(desk, host, path):
+def test_behind_a_proxy_that_was_named_verdicts_are_taken(direct, host, path):
     """The proxy rewrites Host or keeps it, leaves its prefix on the path or takes it off."""
     shown: list[str] = []
     proxy = outer("https://label.example.org/review")
-    app = application(desk, tokens=Tokens(8765, shown.append), proxy=proxy)
+    app = application(direct, tokens=Tokens(8765, shown.append), proxy=proxy)
     one = TestClient(app, base_url=HOST, follow_redirects=False)
     outside = {"host": host, "x-forwarded-proto": "https", "x-forwarded-host": "label.example.org"}
     assert one.get(f"{path}/", headers=outside).status_code == 401
@@ -275,8 +275,8 @@ def test_behind_a_proxy_that_was_named_verdicts_are_taken(desk, host, path):
         assert answer.status_code == status, (origin, answer.text)
 
 
-def test_a_prefix_without_its_slash_leads_to_the_page(desk):
-    app = application(desk, proxy=outer("http://127.0.0.1:9/review"))
+def test_a_prefix_without_its_slash_leads_to_the_page(direct):
+    app = application(direct, proxy=outer("http://127.0.0.1:9/review"))
     one = TestClient(app, base_url=HOST, follow_redirects=False)
     for query in ("", "?reviewer=Ann"):
         answer = one.get(f"/review{query}")
@@ -297,9 +297,9 @@ def test_a_proxy_that_was_not_named_is_told_what_to_do(api):
     assert answer.status_code == 421 and "--origin" in answer.json()["error"]
 
 
-def test_a_proxy_others_can_reach_needs_a_token(desk):
+def test_a_proxy_others_can_reach_needs_a_token(direct):
     with pytest.raises(AssertionError, match="tokens"):
-        application(desk, proxy=outer("https://label.example.org"))
+        application(direct, proxy=outer("https://label.example.org"))
 
 
 def test_which_addresses_are_loopback():

@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from sempairs.catalog.pictures import Pictures
-from sempairs.curation.desk import Desk
+from sempairs.curation.api import CurationApi
 from sempairs.curation.images import Thumbnails
 from sempairs.curation.server import application
 from sempairs.curation.store import LOG, Event, EventLog, standing_verdicts
@@ -34,7 +34,7 @@ def test_judging_a_queue_from_start_to_end(api):
         for pair in page:
             seen.append(ids(pair))
             api.say("Ann", pair["id"], "yes", "sample", reasons=["unclear"], note="so-so")
-    pairs = api.desk.subject.pairs
+    pairs = api.direct.subject.pairs
     keys = pair_key(pairs)
     assert seen == [keys[row] for row in audit_sample(pairs, 400)] and len(set(seen)) == 12
     state = api.get("/api/state", reviewer="Ann")
@@ -89,7 +89,7 @@ def test_a_request_sent_twice_counts_once(api):
     body = {"reviewer": "Ann", "event": str(uuid.uuid4())}
     one, two = api.post("/api/undo", body), api.post("/api/undo", body)
     assert one.status_code == two.status_code == 200 and one.json() == two.json()
-    assert api.desk.log.last() == 2
+    assert api.direct.log.last() == 2
     assert api.post("/api/undo", {"reviewer": "Ann", "event": name}).status_code == 409
 
 
@@ -136,8 +136,8 @@ def test_queues_by_class_and_by_doubt(folder):
     )
     (folder / "audit").mkdir()
     pq.write_table(table.take(pa.array(range(10, -1, -1))), folder / "audit" / "doubt.parquet")
-    desk = Desk(folder)
-    client = TestClient(application(desk), base_url=HOST)
+    direct = CurationApi(folder)
+    client = TestClient(application(direct), base_url=HOST)
     ask = {"queue": "doubtful", "reviewer": "Ann"}
     found = client.get("/api/pairs", params=ask).json()["pairs"]
     assert [ids(pair) for pair in found] == [keys[row] for row in order]
@@ -147,10 +147,10 @@ def test_queues_by_class_and_by_doubt(folder):
     assert "doubtful" in [queue["id"] for queue in state["queues"]] and state["hints"] == []
     owls = client.get("/api/pairs", params={**ask, "queue": "class:owl"}).json()["pairs"]
     assert len(owls) == 4 and {pair["category"] for pair in owls} == {"owl"}
-    desk.close()
+    direct.close()
     (folder / "audit" / "doubt.parquet").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="not what an audit writes"):
-        Desk(folder)
+        CurationApi(folder)
 
 
 def test_without_an_audit_there_is_a_hint(api):
@@ -158,9 +158,9 @@ def test_without_an_audit_there_is_a_hint(api):
     assert api.get("/api/pairs", queue="doubtful", reviewer="Ann")["size"] == 0
 
 
-def test_events_of_another_process_are_noticed(api, desk):
+def test_events_of_another_process_are_noticed(api, direct):
     pair = api.pairs("Ann")[0]
-    other = EventLog(desk.folder / LOG, [desk.set_hash])
+    other = EventLog(direct.folder / LOG, [direct.set_hash])
     other.append(
         [Event(str(uuid.uuid4()), "clip", "model", "import", *ids(pair), "no", note="sees two things")]
     )
@@ -182,7 +182,7 @@ def test_events_of_another_process_are_noticed(api, desk):
 
 
 def test_pictures_are_shown_as_they_are(api):
-    catalog = api.desk.subject.pairs.catalog
+    catalog = api.direct.subject.pairs.catalog
     pictures = Pictures(catalog)
     for pair in api.pairs("Ann"):
         for image in (pair["anchor"], pair["partner"]):
@@ -209,8 +209,8 @@ def test_pictures_are_shown_as_they_are(api):
     assert sizes == [256, 512, 700]
 
 
-def test_thumbnails_are_kept_up_to_a_bound(desk):
-    images = Thumbnails(desk.subject.pairs.catalog, kept=3000)
+def test_thumbnails_are_kept_up_to_a_bound(direct):
+    images = Thumbnails(direct.subject.pairs.catalog, kept=3000)
     first = images.of(0, 256)
     for row in range(24):
         images.of(row, 256)
@@ -220,7 +220,7 @@ def test_thumbnails_are_kept_up_to_a_bound(desk):
 
 def test_a_picture_that_is_gone_is_one_line(api, monkeypatch):
     row = 3
-    gone = api.desk.folder / "gone.png"
+    gone = api.direct.folder / "gone.png"
     monkeypatch.setattr(Pictures, "image", lambda *_: Image.open(gone))
     answer = api.client.get(f"/images/{row}")
     assert answer.status_code == 404 and "cannot be read" in answer.json()["error"]
@@ -242,11 +242,11 @@ def test_two_browsers_at_once_lose_nothing(api):
     with ThreadPoolExecutor(3) as pool:
         for done in [pool.submit(work, *who) for who in (("Ann", "yes"), ("Bob", "no"), ("Eve", "no"))]:
             done.result()
-    assert api.desk.log.last() == 12 + 12 + 12 + 8
+    assert api.direct.log.last() == 12 + 12 + 12 + 8
     state = api.get("/api/state", reviewer="Eve")
     assert state["conflicts"] == 12 and state["undo"] == 4
     assert [one["verdicts"] for one in state["reviewers"]] == [12, 12, 4]
-    rows = standing_verdicts(api.desk.folder).to_pylist()
+    rows = standing_verdicts(api.direct.folder).to_pylist()
     assert sorted((row["reviewer"], row["verdict"]) for row in rows) == sorted(
         [("Ann", "yes")] * 12 + [("Bob", "no")] * 12 + [("Eve", "no")] * 4
     )

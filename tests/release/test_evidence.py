@@ -11,7 +11,7 @@ import pytest
 from sempairs.config import validate
 from sempairs.curation.apply import apply_verdicts
 from sempairs.curation.exchange import import_verdicts
-from sempairs.curation.known import Known
+from sempairs.curation.known_pairs import Known
 from sempairs.errors import UserError
 from sempairs.files import read_json, write_json
 from sempairs.pairs.sample import pair_key

@@ -18,7 +18,7 @@ from sempairs.progress import tell
 def assign_splits(
     catalog: Catalog, fractions: Sequence[float] = (0.7, 0.15, 0.15), *, seed: int = 0
 ) -> Catalog:
-    """The catalogue with `split` filled: (train, validation, test) by `fractions` of the images, within each
+    """Fill the column `split`: (train, validation, test) by `fractions` of the images, within each
     category as far as whole numbers allow, over all categories to an image or two.
 
     Images that share a split_group, a file or decoded pixels stay together. A category that cannot be divided

@@ -20,8 +20,10 @@ from sempairs.catalog.hashing import ArrayHash, can_hash, taken
 from sempairs.errors import UserError, unknown
 from sempairs.files import atomic_write
 
+#: The values of the column `split`; an image of no split has null.
 SPLITS = ("train", "validation", "test")
 
+#: The columns every catalogue has, in this order. Those that may be null say so.
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),

@@ -55,7 +55,9 @@ __all__ = [
     "write_voc",
 ]
 
+#: The names of the lists that Pascal VOC's classification and detection tasks use.
 MAIN_SETS = ("train", "val", "trainval", "test")
+#: The twenty classes of Pascal VOC, in the order of its development kit.
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -295,11 +297,22 @@ def write_voc(
     *,
     quality: int = 95,
 ) -> Path:
-    """Writes `folder`/VOC`year` with annotations, pictures (JPEG) and image sets; all of it or nothing.
+    """Write a year of a VOCdevkit with annotations, pictures (JPEG) and image sets; all of it or nothing.
 
-    folder: the VOCdevkit. sets: name of a set -> ids. Returns the folder of the year. The bytes are a
-    function of the arguments (and of Pillow's JPEG encoder).
-    Raises: UserError if the folder of the year is there and not empty, or an image does not fit its record.
+    The bytes are a function of the arguments, and of Pillow's JPEG encoder.
+
+    Args:
+        folder: The VOCdevkit; the year is written to `VOC<year>` in it.
+        year: 2007, for instance.
+        images: Record and picture of each image.
+        sets: Name of a set to the ids of its images.
+        quality: Of the JPEG files, as Pillow counts it.
+
+    Returns:
+        The folder of the year.
+
+    Raises:
+        UserError: if the folder of the year is there and not empty, or an image does not fit its record.
     """
     written: list[VocImage] = []
     with atomic_folder(Path(folder) / f"VOC{year}") as target:
@@ -328,9 +341,16 @@ def write_annotation(path: str | os.PathLike[str], image: VocImage) -> None:
 def write_image_sets(
     folder: Path, images: Sequence[VocImage], sets: Mapping[str, Sequence[str]], classes: Sequence[str] = ()
 ) -> None:
-    """Writes ImageSets/Main of the year's folder: a file a set, and one for each class and set.
+    """Write ImageSets/Main of a year's folder: a file for each set, and one for each class and set.
 
-    classes: those that need a file even if no image shows them. Raises: UserError for an id of no image.
+    Args:
+        folder: The folder of the year.
+        images: The records of all images.
+        sets: Name of a set to the ids of its images.
+        classes: Those that need a file even if no image shows them.
+
+    Raises:
+        UserError: for an id of no image.
     """
     by_id = {image.id: presence(image) for image in images}
     names = sorted({*classes, *(name for found in by_id.values() for name in found)})

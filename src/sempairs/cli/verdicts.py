@@ -79,7 +79,7 @@ def apply(
 ) -> None:
     """Writes a new folder of pairs without the rejected ones, its baselines rebuilt to match."""
     from sempairs.curation.apply import apply_verdicts
-    from sempairs.curation.known import read_known
+    from sempairs.curation.known_pairs import read_known
     from sempairs.curation.lineage import refuse_release
     from sempairs.errors import UserError
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sempairs import __version__
 from sempairs.catalog.exposure import EXPOSURE, copy_record
 from sempairs.curation.decisions import DECIDERS, DECISIONS, agreement, decisions
-from sempairs.curation.known import Known, machines_on
+from sempairs.curation.known_pairs import Known, machines_on
 from sempairs.curation.lineage import FORMAT, RECORD, sets_of
 from sempairs.curation.store import standing_verdicts
 from sempairs.curation.subject import Subject
@@ -55,8 +55,8 @@ def apply_verdicts(
     models and rules did on pairs whose truth is known.
 
     keep_open: whether pairs nobody judged, and those left open, stay. persons_only: pass over what only
-    models and rules decided. verdicts: instead of those in the log. known: see `known.read_known`. `out` is
-    written whole or not at all.
+    models and rules decided. verdicts: instead of those in the log. known: see
+    `known_pairs.read_known`. `out` is written whole or not at all.
     Raises: UserError if `folder` is a pool whose partners are drawn anew (it has no pairs to take out), a
     baseline or modified, no verdict is about it, no machine judged a known pair, or no pair would be left.
     """

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sempairs.curation.desk import checked_name, checked_note, checked_reasons
+from sempairs.curation.api import checked_name, checked_note, checked_reasons
 from sempairs.curation.lineage import refuse_release, sets_of
 from sempairs.curation.store import ADJUDICATIONS, ADJUDICATOR, LOG, Event, EventLog, standing_verdicts
 from sempairs.curation.subject import Subject

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sempairs.curation.desk import Desk, Refused, version
+from sempairs.curation.api import CurationApi, Refused, version
 from sempairs.curation.lineage import refuse_release
 from sempairs.curation.store import LOG, standing_verdicts
 from sempairs.errors import UserError
@@ -32,7 +32,7 @@ except ImportError as absent:
     ) from None
 
 from sempairs.catalog.images import UnreadableImage
-from sempairs.curation.guard import App, Guard, Outer, Tokens, is_loopback, outer
+from sempairs.curation.access import App, Guard, Outer, Tokens, is_loopback, outer
 from sempairs.curation.images import SIZES, Thumbnails
 
 PORT = 8765
@@ -42,31 +42,31 @@ _FOR_GOOD = "private, max-age=31536000, immutable"
 
 
 def application(
-    desk: Desk, *, host: str = "127.0.0.1", tokens: Tokens | None = None, proxy: Outer | None = None
+    api: CurationApi, *, host: str = "127.0.0.1", tokens: Tokens | None = None, proxy: Outer | None = None
 ) -> App:
-    """The ASGI application for one desk, its guard around it.
+    """The ASGI application for the API of one set, its guard around it.
 
-    tokens: needed for any host or proxy outside loopback, see `guard`. proxy: its address outside.
+    tokens: needed for any host or proxy outside loopback, see `access`. proxy: its address outside.
     """
     assert tokens is not None or not _reached(host, proxy), "a server that others reach needs tokens"
-    images = Thumbnails(desk.subject.pairs.catalog)
-    hashes = desk.subject.pairs.catalog.table.column("file_hash")
+    images = Thumbnails(api.subject.pairs.catalog)
+    hashes = api.subject.pairs.catalog.table.column("file_hash")
 
     async def state(request: Request) -> Response:
-        return await _told(desk.state, request.query_params.get("reviewer", ""))
+        return await _told(api.state, request.query_params.get("reviewer", ""))
 
     async def pairs(request: Request) -> Response:
         ask = request.query_params
         limit = ask.get("limit", "20")
         number = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 6 else -1
         queue, reviewer = ask.get("queue", "all"), ask.get("reviewer", "")
-        return await _told(lambda: desk.page(queue, reviewer, after=ask.get("after"), limit=number))
+        return await _told(lambda: api.page(queue, reviewer, after=ask.get("after"), limit=number))
 
     async def judge(request: Request) -> Response:
-        return await _changed(request, desk.judge)
+        return await _changed(request, api.judge)
 
     async def undo(request: Request) -> Response:
-        return await _changed(request, desk.undo)
+        return await _changed(request, api.undo)
 
     async def image(request: Request) -> Response:
         name = request.path_params["name"]
@@ -91,7 +91,7 @@ def application(
         return Response(data, media_type="image/webp", headers=headers)
 
     async def export(request: Request) -> Response:
-        table = await run_in_threadpool(standing_verdicts, desk.folder / LOG)
+        table = await run_in_threadpool(standing_verdicts, api.folder / LOG)
 
         def lines() -> Iterator[str]:
             for batch in table.to_batches(max_chunksize=1000):
@@ -151,13 +151,13 @@ def serve(
     with contextlib.ExitStack() as stack:
         _hold(stack, Path(folder))
         bound = stack.enter_context(_socket(host, port))  # before there is a log that nobody writes to
-        desk = Desk(folder, sample=sample, reviewer=reviewer)
-        stack.callback(desk.close)
+        api = CurationApi(folder, sample=sample, reviewer=reviewer)
+        stack.callback(api.close)
         number = bound.getsockname()[1]
         shown = host if not _unspecified(host) else socket.gethostname()
         inner = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/"
         base = proxy.address if proxy else inner
-        more = f"reviewer={quote(desk.reviewer)}" if desk.reviewer else ""
+        more = f"reviewer={quote(api.reviewer)}" if api.reviewer else ""
         addresses: list[str] = []
 
         def renew(token: str) -> None:
@@ -167,24 +167,22 @@ def serve(
 
         tokens = Tokens(number, renew) if _reached(host, proxy) else None
         address = addresses[-1] if tokens else base + (f"?{more}" if more else "")
-        say(
-            f"judging {desk.folder}: {len(desk.subject):,} pairs, {desk.ledger.progress()['judged']:,} judged"
-        )
-        if desk.ledger.outside:
-            count = len(desk.ledger.outside)
+        say(f"judging {api.folder}: {len(api.subject):,} pairs, {api.ledger.progress()['judged']:,} judged")
+        if api.ledger.outside:
+            count = len(api.ledger.outside)
             say(f"verdicts about {count:,} pairs that are no longer in the set are kept, and not counted")
         say(f"open {address} (Ctrl-C ends it; every verdict is kept)")
         if proxy:
             say(f"the proxy at {proxy.address} passes on to {inner}, with the path before it or without")
         config = uvicorn.Config(
-            application(desk, host=host, tokens=tokens, proxy=proxy), log_level="error", access_log=False,
+            application(api, host=host, tokens=tokens, proxy=proxy), log_level="error", access_log=False,
             lifespan="off", timeout_graceful_shutdown=2, server_header=False, ws="none", http="auto",
         )  # fmt: skip
         ready(address)
-        threading.Thread(target=desk.warm, daemon=True).start()
+        threading.Thread(target=api.warm, daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[bound])
-        say(f"stopped; every verdict is in {desk.folder / LOG}")
+        say(f"stopped; every verdict is in {api.folder / LOG}")
 
 
 def _hold(stack: contextlib.ExitStack, place: Path) -> None:

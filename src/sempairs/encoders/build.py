@@ -67,7 +67,7 @@ class Encoder(nn.Module):
 
 
 def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
-    """The encoder `config` names, on the CPU, in float32, in training mode.
+    """Build the encoder that `config` names, on the CPU, in float32, in training mode.
 
     The initial weights are a pure function of `seed` and the config; global random state is left as it was.
     Raises: UserError for an unknown architecture, options it does not take, a stem it cannot have, or a

@@ -50,10 +50,21 @@ def embed(
     progress: bool = False,
     total: int | None = None,
 ) -> NDArray[np.float32]:
-    """Features (N, width) of the images in `batches`, (B, 3, S, S) normalised floats each.
+    """Compute features of images with an encoder.
 
     The encoder runs in evaluation mode on the device it is on; afterwards each of its modules is in the mode
-    it was in. `total`: number of batches, for the progress shown. The same call gives the same bits.
+    it was in. The same call gives the same bits.
+
+    Args:
+        encoder: The network.
+        batches: Normalised images, (B, 3, S, S) floats each.
+        precision: `bf16` runs the encoder under autocast; features are float32 in any case.
+        channels_last: The memory layout of weights and pixels.
+        progress: Whether progress is shown.
+        total: Number of batches, for the progress shown.
+
+    Returns:
+        Features, (N, width).
     """
     device, dtype = (first := next(encoder.parameters())).device, first.dtype
     layout = torch.channels_last if channels_last else torch.contiguous_format

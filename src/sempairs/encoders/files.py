@@ -56,12 +56,24 @@ def save_encoder(
     *,
     exposure: str | None = None,
 ) -> Path:
-    """Writes both files into `folder`, each atomically, and returns the path of `encoder.json`.
-
-    exposure: SHA-256 of `exposure.parquet` in the same folder, where what the encoder was shown is known.
+    """Write `encoder.safetensors` and `encoder.json` into a folder, each atomically.
 
     The JSON is written last and names the weights' hash, so a crash in between is noticed on loading.
-    Raises: UserError if `config` is not the one the encoder was built from.
+
+    Args:
+        folder: Where both files go.
+        encoder: The network.
+        config: What it was built from.
+        input_size: Side of its images in pixels.
+        mean: Of the pixels, a channel each.
+        std: Likewise.
+        exposure: SHA-256 of `exposure.parquet` in the same folder, where what the encoder was shown is known.
+
+    Returns:
+        The path of `encoder.json`.
+
+    Raises:
+        UserError: if `config` is not the one the encoder was built from.
     """
     from safetensors.torch import save
 
@@ -90,7 +102,7 @@ def save_encoder(
 
 
 def load_encoder(path: str | Path) -> LoadedEncoder:
-    """The encoder in a folder (or named by its `encoder.json`), on the CPU, in evaluation mode.
+    """Load the encoder in a folder (or named by its `encoder.json`), on the CPU, in evaluation mode.
 
     Raises: UserError for missing or damaged files, and for weights that do not fit, naming the keys.
     """

@@ -182,15 +182,27 @@ def import_encoder(
     std: Sequence[float] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[LoadedEncoder, Recognised]:
-    """The encoder in a checkpoint of MoCo, lightly, solo-learn, DINO, torchvision, timm and their like.
+    """Read the encoder in a checkpoint of MoCo, lightly, solo-learn, DINO, torchvision, timm and their like.
 
-    arch, options: timm's name and arguments; told from the weights for ResNets and plain vision transformers,
-    needed for others. stem: needed where the first convolution of a ResNet is 3 x 3. prefix: of the encoder's
-    keys, where there are several; its last parts, or any in a row, are enough. input_size: by default that of
-    a fixed-size architecture, else 224, or 32 with a stem for small images. mean, std: by default ImageNet's,
-    of EfficientNet-Lite .5. Nothing pickled is executed.
-    Raises: UserError if the layout or architecture is not recognised, or more than one is; for keys that are
-    missing, surplus or of another shape; for weights that are no finite real numbers.
+    Nothing that is pickled beside the weights is executed.
+
+    Args:
+        path: The checkpoint.
+        arch: Timm's name; told from the weights for ResNets and plain vision transformers, needed for others.
+        stem: Needed where the first convolution of a ResNet is 3 x 3.
+        prefix: Of the encoder's keys, where there are several; its last parts, or any in a row, are enough.
+        input_size: In pixels; None: that of a fixed-size architecture, else 224, or 32 with a stem for small
+            images.
+        mean: Of the pixels, a channel each; None: ImageNet's, of EfficientNet-Lite .5.
+        std: Likewise.
+        options: Arguments of timm's.
+
+    Returns:
+        The encoder, and what was recognised in the file.
+
+    Raises:
+        UserError: if the layout or architecture is not recognised, or more than one is; for keys that are
+            missing, surplus or of another shape; for weights that are no finite real numbers.
     """
     found = _find(path, prefix, _Asked(arch, stem, dict(options or {})))
     network, built = found.network, found.model

@@ -96,7 +96,7 @@ def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> N
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Result]:
-    """Every row of a results file, in order; a last line without its end is no row.
+    """Read every row of a results file, in order; a last line without its end is no row.
 
     Raises: UserError if the file is absent, or names the line that is not a result.
     """

@@ -39,6 +39,7 @@ from sempairs.files import stable_hash
 from sempairs.precision import emulation_note
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
 
+#: The tasks that are run where none is named.
 DEFAULT_TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval", "digits")
 
 
@@ -55,13 +56,25 @@ def evaluate(
     prefix: str | None = None,
     device: str = "auto",
 ) -> list[Result]:
-    """Runs `tasks` on an encoder and appends a row a number to `out`, task by task.
+    """Run tasks on an encoder and append a row for each number to a file, task by task.
 
-    encoder: a run folder, an encoder's folder or encoder.json, or random:ARCH, with weights of `seed`.
-    tasks: names; none: `DEFAULT_TASKS`, or the labels of `data` where that is given. protocols: names; none:
-    each task's own. data: a source in place of the bundled emoji-pairs. cache: a folder for pixels and
-    features, shared between calls.
-    Raises: UserError for names, paths and values that do not hold, and if a scored image was in pretraining.
+    Args:
+        encoder: A run folder, an encoder's folder or encoder.json, or random:ARCH, with weights of `seed`.
+        tasks: Names; none: `DEFAULT_TASKS`, or the labels of `data` where that is given.
+        out: The results file; None: none is written.
+        protocols: Names; none: each task's own.
+        config: How tasks are run; None: the defaults.
+        data: A source in place of the bundled emoji-pairs.
+        cache: A folder for pixels and features, shared between calls.
+        seed: Of the weights of random:ARCH.
+        prefix: Of the encoder's keys in a checkpoint of another project, where there are several.
+        device: `cpu`, `cuda`, or `auto`.
+
+    Returns:
+        The rows.
+
+    Raises:
+        UserError: for names, paths and values that do not hold, and if a scored image was in pretraining.
     """
     chosen = _open_protocols(protocols)
     asked = _open_tasks(tasks, data, chosen)
@@ -83,7 +96,27 @@ def evaluate_random(
     name: str = "random",
     device: str = "auto",
 ) -> list[Result]:
-    """The floor: the weights a run of this seed starts from, untrained. Otherwise as `evaluate`."""
+    """Evaluate the floor: the weights that a run of this seed starts from, untrained.
+
+    Args:
+        encoder: The architecture.
+        seed: Of the weights.
+        tasks: Names.
+        out: The results file; None: none is written.
+        size: Side of the images in pixels.
+        mean: Of the pixels, a channel each.
+        std: Likewise.
+        config: How tasks are run; None: the defaults.
+        cache: A folder for pixels and features, shared between calls.
+        name: The run's name in the rows.
+        device: `cpu`, `cuda`, or `auto`.
+
+    Returns:
+        The rows.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
     target = random_target(encoder, seed=seed, size=size, mean=mean, std=std, name=name)
     return _evaluate(
         target, _open_tasks(tasks, None, []), [], out, config or EvaluationConfig(), cache, device

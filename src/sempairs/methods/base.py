@@ -133,10 +133,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: Views) -> StepOutput:
-        """The loss of one batch of pairs. Raises: UserError for crops the method cannot use."""
+        """Compute the loss of one batch of pairs. Raises: UserError for crops the method cannot use."""
 
     def crops(self, views: Views) -> tuple[Tensor, ...]:
-        """The pixels (B, 3, S, S) of the crops of `slots`, in that order, and then of local ones, if any.
+        """Give the pixels (B, 3, S, S) of the crops of `slots`, in that order, then of local ones, if any.
 
         Raises: UserError for a batch of other crops.
         """
@@ -150,7 +150,7 @@ class Method(nn.Module, ABC):
         return tuple(crop.pixels for crop in views.crops)
 
     def pursue(self, objective: ObjectiveConfig, width: int) -> None:
-        """Takes another objective than anchor and partner, once, after construction; draws what it needs.
+        """Take another objective than anchor and partner, once, after construction; draw what it needs.
 
         Raises: UserError for an objective that the method cannot have.
         """
@@ -159,24 +159,24 @@ class Method(nn.Module, ABC):
             raise UserError("objective.name", rule, objective.name)
 
     def levels(self, pairs: int) -> Levels | None:
-        """The loss of chance and of a collapse in batches of `pairs`, over all processes; null: not known.
+        """Tell the loss of chance and of a collapse in batches of `pairs`, over all processes, where known.
 
         Without what options leave out of a batch (`same_meaning_negatives`, `negatives`), which differs.
         """
         return None
 
     def before_step(self, progress: float) -> None:
-        """Called before the forward pass; progress in [0, 1) is the share of the steps already taken."""
+        """Prepare the forward pass; progress in [0, 1) is the share of the steps already taken."""
 
     def after_step(self, progress: float) -> None:
-        """Called after the optimiser's step, with the same progress as `before_step`."""
+        """Change what is carried to the next step; called after the optimiser's, with the same progress."""
 
     def param_rule(self, name: str, parameter: nn.Parameter) -> ParamRule:
-        """The rule for one trainable parameter; a method overrides this for, say, its predictor."""
+        """Choose the rule for one trainable parameter; a method overrides this for, say, its predictor."""
         return ParamRule()
 
     def param_groups(self) -> list[ParamGroup]:
-        """Every trainable parameter exactly once, grouped by rule, in order of first appearance."""
+        """List every trainable parameter exactly once, grouped by rule, in order of first appearance."""
         groups: dict[ParamRule, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
@@ -186,10 +186,11 @@ class Method(nn.Module, ABC):
         return [ParamGroup(rule, tuple(parameters)) for rule, parameters in groups.items()]
 
     def exported_encoder(self) -> nn.Module:
-        """The encoder that is probed, saved and evaluated; a method may give its teacher's."""
+        """Give the encoder that is probed, saved and evaluated; a method may give its teacher's."""
         return self.encoder
 
 
+#: The methods, by their names.
 METHODS: Registry[type[Method]] = Registry("method", "sempairs.methods")
 #: A recipe's section `method`: the config of the method that its `name` says.
 AnyMethodConfig = Annotated[MethodConfig, Section(METHODS)]
@@ -204,13 +205,25 @@ def build_method(
     meanings: int | None = None,
     objective: ObjectiveConfig | None = None,
 ) -> Method:
-    """The method that `config` names around `encoder`, whose outputs have `width` columns.
+    """Build a method around an encoder.
 
-    meanings: how many meanings the pairs have, `Views.meaning` counting them from 0. objective: which crops
-    are compared; null for anchor and partner. The heads' initial weights are a pure function of `seed`, the
-    config and, where it is used, the number of meanings; those of a second head are drawn after them. Global
-    random state is left as it was. Raises: UserError for an unknown method, for `meanings` missing where
-    needed, and for an objective that the method cannot have.
+    Initial weights of heads are a pure function of `seed`, the config and, where it is used, the number of
+    meanings; those of a second head are drawn after them. Global random state is left as it was.
+
+    Args:
+        config: Settings of the method that its `name` names.
+        encoder: Maps (B, 3, S, S) to (B, width).
+        width: Columns of the encoder's output.
+        seed: Of the heads' initial weights.
+        meanings: How many meanings the pairs have, `Views.meaning` counting them from 0; for classifiers.
+        objective: Which crops are compared; None: anchor with partner.
+
+    Returns:
+        The method; its heads are on the CPU.
+
+    Raises:
+        UserError: for an unknown method, for `meanings` missing where needed, and for an objective that the
+            method cannot have.
     """
     method = METHODS.get(config.name)
     build: Callable[..., Method] = method
@@ -230,7 +243,7 @@ def _listed(slots: Iterable[Slot]) -> str:
 
 
 def check_paired(left: Tensor, right: Tensor) -> None:
-    """Raises: ValueError unless both are (B, D) of one shape with B at least 2."""
+    """Check paired rows. Raises: ValueError unless both are (B, D) of one shape with B at least 2."""
     if left.ndim != 2 or left.shape != right.shape:
         shapes = f"{tuple(left.shape)} and {tuple(right.shape)}"
         raise ValueError(f"left and right must be (B, D) of one shape, got {shapes}")
@@ -239,7 +252,7 @@ def check_paired(left: Tensor, right: Tensor) -> None:
 
 
 def in_float32(loss: L) -> L:
-    """Decorator for losses: autocast is off, and tensors in half precision become float32 (float64 stays)."""
+    """Decorate a loss: autocast is off, and tensors in half precision become float32 (float64 stays)."""
 
     def full(value: Any) -> Any:
         return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value

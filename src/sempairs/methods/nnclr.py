@@ -93,18 +93,18 @@ def nnclr_loss(
     return layout.mean(F.cross_entropy(logits, own_columns(layout, logits.device), reduction="none"))
 
 
-class Near(NamedTuple):
+class Neighbours(NamedTuple):
     """The nearest of the queue for each row: vectors (B, D) and their meanings (B,)."""
 
     vectors: Tensor
     meaning: Tensor
 
 
-class Seen(NamedTuple):
+class Predicted(NamedTuple):
     """Of one crop: predictions (B, D), and what is nearest to its projections."""
 
     prediction: Tensor
-    near: Near
+    neighbours: Neighbours
 
 
 @METHODS.register
@@ -144,27 +144,30 @@ class NNCLR(PairMethod):
     def features(self, crops: Sequence[Tensor], views: Views) -> list[tuple[Tensor, ...]]:
         return [(rows,) for rows in self.through(self.encoder, crops)]
 
-    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Seen]:
+    def project(self, features: Sequence[tuple[Tensor, ...]], views: Views) -> list[Predicted]:
         z = self.through(self.projector, [rows for (rows,) in features])
         places = [nearest(rows, self.queue.vectors) for rows in z]
         swap = draw_sides(views.pair_id, self.queue.pushed)
         self._new = on_sides(z[0].detach(), z[1].detach(), swap)[0], views.meaning
         # The last crop first, as the first neighbours are compared with the second crop's predictions.
         predictions = [self.predictor(rows) for rows in reversed(z)][::-1]
-        near = [Near(self.queue.vectors[place], self.queue.meaning[place]) for place in places]
-        return [Seen(*both) for both in zip(predictions, near, strict=True)]
+        neighbours = [Neighbours(self.queue.vectors[place], self.queue.meaning[place]) for place in places]
+        return [Predicted(*both) for both in zip(predictions, neighbours, strict=True)]
 
-    def compare(self, left: Seen, right: Seen, views: Views, local: Sequence[Seen] = ()) -> Compared:
+    def compare(
+        self, left: Predicted, right: Predicted, views: Views, local: Sequence[Predicted] = ()
+    ) -> Compared:
         same = same_meaning_pairs(views.meaning)
         losses = []
         for of, (one, other) in enumerate(((left, right), (right, left))):
             exclude = excluded_pairs(self.config, same, views, of=of, to=1 - of)
             temperature = self.config.temperature
             losses.append(
-                nnclr_loss(one.near.vectors, other.prediction, temperature=temperature, exclude=exclude)
+                nnclr_loss(one.neighbours.vectors, other.prediction, temperature=temperature, exclude=exclude)
             )
         loss = torch.stack(losses).mean()
         known = views.meaning >= 0
-        pure = torch.stack([(near.meaning == views.meaning) & known for near in (left.near, right.near)])
+        found = (left.neighbours, right.neighbours)
+        pure = torch.stack([(one.meaning == views.meaning) & known for one in found])
         logs = {"neighbour_purity": pure.float().mean()} | meaning_logs(same, same.shape[1] - 1)
         return Compared(loss, logs)

@@ -53,27 +53,34 @@ class PairMethod(Method):
 
     @abstractmethod
     def project(self, features: Sequence[Any], views: Views) -> list[Any]:
-        """For each crop what the heads make of its features: all that the loss needs to know of it.
+        """Give for each crop what the heads make of its features: all that the loss needs to know of it.
 
         views: these crops'.
         """
 
     @abstractmethod
     def compare(self, left: Any, right: Any, views: Views, local: Sequence[Any] = ()) -> Compared:
-        """The loss of two crops, of what `project` gave for each; `local`: what it gave for local crops.
+        """Compute the loss of two crops.
 
-        views: those of the two.
+        Args:
+            left: What `project` gave for the one crop.
+            right: What it gave for the other.
+            views: The views of the two.
+            local: What it gave for local crops.
+
+        Returns:
+            The loss, a scalar, and numbers to log.
         """
 
     def compare_several(self, anchor: Any, partners: Sequence[Any], views: Views) -> Compared:
-        """The loss of an anchor's crop with crops of several partners; here the mean of the losses of two."""
+        """Compute the loss of an anchor's crop with crops of several partners; here their mean."""
         pairs = (views.of_crops([0, place]) for place in range(1, 1 + len(partners)))
         every = [self.compare(anchor, *both) for both in zip(partners, pairs, strict=True)]
         means = {name: torch.stack([of.logs[name] for of in every]).mean() for name in every[0].logs}
         return Compared(torch.stack([of.loss for of in every]).mean(), means)
 
     def term_levels(self, pairs: int, crops: int) -> Levels | None:
-        """`levels` of the loss of so many crops of each pair: the anchor's, and one or several others."""
+        """Tell `levels` of the loss of so many crops of each pair: the anchor's, and one or more others."""
         return None
 
     def levels(self, pairs: int) -> Levels | None:
@@ -85,7 +92,7 @@ class PairMethod(Method):
         return Levels(*(sum(weight * of[i] for weight, of in known) for i in range(2)))
 
     def through(self, network: nn.Module, parts: Sequence[Tensor]) -> list[Tensor]:
-        """What `network` gives for each part, all in one batch where `joint_forward`, else one by one."""
+        """Give what `network` makes of each part, all in one batch where `joint_forward`, else one by one."""
         if self.joint_forward:
             return list(network(torch.cat(list(parts))).chunk(len(parts)))
         return [network(part) for part in parts]

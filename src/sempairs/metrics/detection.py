@@ -54,14 +54,22 @@ def box_iou(left: ArrayLike, right: ArrayLike) -> Float:
 def voc_average_precision(
     truth: Objects, found: Detections, *, classes: int, threshold: float = 0.5, eleven_point: bool = True
 ) -> Float:
-    """AP of each class, (classes,); NaN for a class of which no object counts.
+    """Compute the average precision of each class as Pascal VOC does.
 
     A detection takes the true object of its image and class that it overlaps most. It is right if the overlap
     is at least `threshold` and no surer detection has taken that object; a second one is wrong. If the object
     is difficult the detection does not count at all. Among equal scores the order of rows decides.
 
-    eleven_point: VOC 2007's mean over recall 0, .1, ..., 1 of the best precision at that recall or above
-    (recall compared in whole numbers); otherwise the area under that curve (VOC 2010 on).
+    Args:
+        truth: The true objects.
+        found: The detections.
+        classes: How many classes there are.
+        threshold: The least overlap, intersection over union.
+        eleven_point: VOC 2007's mean over recall 0, .1, ..., 1 of the best precision at that recall or above
+            (recall compared in whole numbers); otherwise the area under that curve (VOC 2010 on).
+
+    Returns:
+        AP of each class, (classes,); NaN for a class of which no object counts.
     """
     values: Float = voc_average_precisions(
         truth, found, classes=classes, thresholds=[threshold], eleven_point=eleven_point
@@ -77,7 +85,18 @@ def voc_average_precisions(
     thresholds: Sequence[float],
     eleven_point: bool = True,
 ) -> Float:
-    """`voc_average_precision` at several thresholds, (len(thresholds), classes); overlaps are found once."""
+    """Compute `voc_average_precision` at several thresholds; overlaps are found once.
+
+    Args:
+        truth: The true objects.
+        found: The detections.
+        classes: How many classes there are.
+        thresholds: The least overlaps.
+        eleven_point: As there.
+
+    Returns:
+        AP, (len(thresholds), classes).
+    """
     taken, overlap = _most_overlapped(truth, found, classes)
     out = np.full((len(thresholds), classes), np.nan)
     for label in range(classes):

@@ -93,10 +93,20 @@ def knn_predict(
     k: int,
     temperature: float | None,
 ) -> NDArray[Any]:
-    """The predicted label of each row of `test`, (M,), in the type of `train_labels`.
+    """Predict labels by the votes of nearest neighbours. Of classes with equal votes the smaller label wins.
 
-    Labels are of any sortable type. Of classes with equal votes the smaller label wins.
-    Raises: ValueError as `nearest_neighbours`, and for a temperature that is not above 0.
+    Args:
+        train: Features, (N, D).
+        train_labels: Labels, (N,), of any sortable type.
+        test: Features, (M, D).
+        k: Neighbours that vote.
+        temperature: A vote is exp(cosine / temperature); None: every vote is 1.
+
+    Returns:
+        The label of each row of `test`, (M,), in the type of `train_labels`.
+
+    Raises:
+        ValueError: as `nearest_neighbours`, and for a temperature that is not above 0.
     """
     if temperature is not None and not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
@@ -130,7 +140,22 @@ def knn_accuracy(
     k: int,
     temperature: float | None,
 ) -> float:
-    """Share of the rows of `test` whose predicted label is the true one. Raises: ValueError as above."""
+    """Compute the share of test rows whose predicted label is the true one.
+
+    Args:
+        train: Features, (N, D).
+        train_labels: Labels, (N,), of any sortable type.
+        test: Features, (M, D).
+        test_labels: Labels, (M,).
+        k: Neighbours that vote.
+        temperature: A vote is exp(cosine / temperature); None: every vote is 1.
+
+    Returns:
+        The accuracy, in [0, 1].
+
+    Raises:
+        ValueError: as `knn_predict`.
+    """
     predicted = knn_predict(train, train_labels, test, k=k, temperature=temperature)
     return accuracy(predicted, test_labels)
 

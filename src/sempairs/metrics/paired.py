@@ -40,10 +40,22 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
 def unit_bootstrap(
     values: ArrayLike, units: ArrayLike, *, draws: int = 4000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` (N,), whole units (N,) drawn with replacement, keyed.
+    """Compute the percentile interval of a mean, whole units drawn with replacement.
 
     For differences of paired scores: images of one unit (a concept, a group of near-copies) stay together.
-    Raises: ValueError if there is nothing, or the shapes differ.
+
+    Args:
+        values: (N,).
+        units: The unit of each value, (N,).
+        draws: How many samples are drawn, by key.
+        level: The share of the draws within the interval.
+        seed: Of the draws.
+
+    Returns:
+        The lower and the upper end.
+
+    Raises:
+        ValueError: if there is nothing, or the shapes differ.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):

@@ -52,11 +52,20 @@ def retrieval_scores(
     *,
     leave_out: ArrayLike | None = None,
 ) -> RetrievalScores:
-    """Scores of finding, for each query (Q, D), the gallery items (G, D) of its label by cosine.
+    """Score how well each query finds the gallery items of its label by cosine. Memory is bounded.
 
-    `leave_out` (Q,): the gallery row that is the query itself and is not searched, −1 for none. The first hit
-    is the item of largest cosine, of equal ones the lowest row. Memory is bounded.
-    Raises: ValueError for shapes that do not match, or if no query has a positive.
+    Args:
+        queries: Features, (Q, D).
+        query_labels: Labels, (Q,).
+        gallery: Features, (G, D).
+        gallery_labels: Labels, (G,).
+        leave_out: For each query the gallery row that is the query itself and is not searched, −1 for none.
+
+    Returns:
+        The scores. The first hit is the item of largest cosine, of equal ones the lowest row.
+
+    Raises:
+        ValueError: for shapes that do not match, or if no query has a positive.
     """
     left, right = _arrays.features(queries, "queries"), _arrays.features(gallery, "gallery")
     if left.shape[1] != right.shape[1]:

@@ -93,26 +93,26 @@ class PairsConfig(Config):
         return "domain"
 
     def shared(self, index: ImageIndex) -> str | None:
-        """The column whose value both images of a pair share, where it is worth saying."""
+        """Name the column whose value both images of a pair share, where it is worth saying."""
         return None
 
     def identity(self) -> Mapping[str, Any]:
-        """Settings that decide a redrawn pool beside its images, for the hash of its manifest."""
+        """Give the settings that decide a redrawn pool beside its images, for the hash of its manifest."""
         return {}
 
     def inherited(self) -> Inherited:
-        """What an encoder that found the pairs was shown, which whoever trains on them inherits.
+        """Tell what an encoder that found the pairs was shown: whoever trains on them inherits it.
 
         Raises: UserError if a record of it must be there and is not, or is another one.
         """
         return Inherited()
 
     def rule(self, index: ImageIndex) -> Rule:
-        """Who may be whose partner. Raises: UserError if a column it needs is empty or absent."""
+        """Say who may be whose partner. Raises: UserError if a column it needs is empty or absent."""
         raise NotImplementedError
 
     def select(self, index: ImageIndex) -> Selection | None:
-        """The semantic set, of a relation with a way of its own; None where `rule` says all.
+        """Find the semantic set, for a relation with a way of its own; None where `rule` says all.
 
         `arm` is not read.
         Raises: UserError if there is no pair, or a column, list or class that is needed is not there.

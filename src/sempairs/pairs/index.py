@@ -19,8 +19,11 @@ from sempairs.catalog.table import Catalog
 
 __all__ = ["ImageIndex", "Int", "Labels", "Mask", "Whole", "components", "runs", "small_int"]
 
+#: Whole numbers, one an item: rows, positions or codes.
 Int = NDArray[np.int64]
+#: A type of whole numbers, as `small_int` chooses it.
 Whole = type[np.int64]
+#: True or false, one an item.
 Mask = NDArray[np.bool_]
 
 

@@ -166,7 +166,7 @@ class PairPlan:
 
 
 def plan_pairs(catalog: Catalog, config: PairsConfig, *, draw_seed: int = 0) -> PairPlan:
-    """The plan of one arm over the images of `catalog`.
+    """Plan the pairs of one arm over the images of `catalog`.
 
     draw_seed: of partners drawn anew and of the image-matched anchors; which set it is follows `config.seed`.
     Raises: UserError if there is no pair, or a column, list or class that is needed is not there.

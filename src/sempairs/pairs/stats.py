@@ -58,7 +58,7 @@ class PairStats:
 
 
 def pair_stats(pairs: PairSet, *, batch_size: int = 256) -> PairStats:
-    """The numbers of `pairs`. Raises: UserError if `batch_size` is below 2."""
+    """Count what stands in `pairs`. Raises: UserError if `batch_size` is below 2."""
     if batch_size < 2:
         raise UserError("--batch-size", "must be at least 2", batch_size)
     config = pairs.config

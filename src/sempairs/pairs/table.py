@@ -78,7 +78,17 @@ class PairSet:
 
     @classmethod
     def of(cls, selection: Selection, arm: str, catalog_hash: str = "", catalog_images: int = 0) -> PairSet:
-        """One arm of a selection as a table."""
+        """Make the table of one arm of a selection.
+
+        Args:
+            selection: The semantic set.
+            arm: `semantic`, `augmented` or `image_matched`.
+            catalog_hash: Content hash of the catalogue that the pairs were found in, where it is known.
+            catalog_images: How many images that catalogue has.
+
+        Returns:
+            The pairs of that arm, with the catalogue rows they use.
+        """
         config = selection.config.model_copy(update={"arm": arm})
         anchor, partner, score = selection.anchor, selection.partner, selection.score
         relation, names = selection.relation, selection.relations

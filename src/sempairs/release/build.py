@@ -101,13 +101,25 @@ def build_release(
     licence_files: Mapping[str, str | Path] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Releases the folder of pairs `folder` (or another release) as the new folder `out`; returns what
-    `release.json` says.
+    """Release a folder of pairs, or another release, as a new folder. Nothing is left behind after an error.
 
-    images: a catalogue with further images to release, such as those of the validation and test splits.
-    references_only: ids, hashes, sizes and relative names of the images, for those one may not pass on.
-    shard_bytes: of images in one file. licence_files: texts by SPDX id.
-    Raises: UserError if anything does not fit; nothing is left behind then.
+    Args:
+        folder: What `pairs build` or `verdicts apply` wrote, or a release.
+        out: The new folder.
+        name: Of the dataset.
+        version: Of the dataset, 1.0.0 for instance.
+        facts: What card and datasheet say beside what the data tell.
+        images: Further images to release, such as those of the validation and test splits.
+        references_only: Release ids, hashes, sizes and relative names, for images one may not pass on.
+        shard_bytes: Of images in one file, at most.
+        licence_files: Texts of licences by SPDX id.
+        progress: Whether progress is shown.
+
+    Returns:
+        What `release.json` says.
+
+    Raises:
+        UserError: if anything does not fit.
     """
     facts = facts or ReleaseFacts()
     if not _NAME.fullmatch(name):

@@ -67,12 +67,21 @@ def join_release(
     shard_bytes: int = SHARD_BYTES,
     progress: bool = False,
 ) -> tuple[Problem, ...]:
-    """Writes the release of references `root` with the images of `source`; every hash is checked.
+    """Write a release of references with the images of a source; every hash is checked.
 
-    out: a new folder becomes a release with image bytes; a path that ends in `.arrow` a catalogue whose
-    images stay where they are (source `catalog:OUT`, pairs from `root`).
-    Returns: the images that are missing or differ; if there is any, nothing was written.
-    Raises: as `find_images`; UserError if `out` is in use.
+    Args:
+        root: The release of references.
+        source: Where the images are, `imagenet:PATH` for instance.
+        out: A new folder becomes a release with image bytes; a path that ends in `.arrow` a catalogue whose
+            images stay where they are (source `catalog:OUT`, pairs from `root`).
+        shard_bytes: Of images in one file, at most.
+        progress: Whether progress is shown.
+
+    Returns:
+        The images that are missing or differ; if there is any, nothing was written.
+
+    Raises:
+        UserError: if `root` is no such release, the source cannot be read, or `out` is in use.
     """
     target = Path(out)
     refuse_taken(target)

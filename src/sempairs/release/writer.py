@@ -64,12 +64,23 @@ def write_release(
     licences: Mapping[str, str],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Writes the images of `catalog` to the new folder `out`; returns what `release.json` says.
+    """Write the images of a catalogue as a release. Nothing is left behind after an error.
 
-    read: the bytes of the image file of a uri; they must have the row's `file_hash`.
-    licences: text by file name, for `LICENSES/`. facts: further JSON values for `release.json`.
-    Raises: UserError if `out` is in use, the catalogue is empty, or bytes differ from their hash. Nothing is
-    left behind then.
+    Args:
+        out: The new folder.
+        name: Of the dataset.
+        version: Of the dataset, 1.0.0 for instance.
+        catalog: The images.
+        read: The bytes of the image file of a uri; they must have the row's `file_hash`.
+        card: The text of `README.md`.
+        licences: Text by file name, for `LICENSES/`.
+        facts: Further JSON values for `release.json`.
+
+    Returns:
+        What `release.json` says.
+
+    Raises:
+        UserError: if `out` is in use, the catalogue is empty, or bytes differ from their hash.
     """
     if len(catalog) == 0:
         raise UserError("release", "must hold at least one image")

@@ -79,7 +79,7 @@ class StudyRecipe(Config):
 
 
 def load_study(path: str | Path, overrides: tuple[str, ...] = (), *, seeds: int | None = None) -> StudyRecipe:
-    """The study recipe in a YAML file, or the one that comes along under that name.
+    """Read the study recipe in a YAML file, or the one that comes along under that name.
 
     seeds: how many there are, counted up from the first that the recipe names. Raises: UserError, one line.
     """

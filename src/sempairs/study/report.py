@@ -13,7 +13,7 @@ REPORT = "report.html"
 
 
 def write_report(study: Path) -> Gathered:
-    """Writes results.parquet, certificate.json and report.html from what is finished so far.
+    """Write results.parquet, certificate.json and report.html from what is finished so far.
 
     Raises: UserError if the folder holds no plan.
     """

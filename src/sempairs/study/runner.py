@@ -47,7 +47,7 @@ class _Running:
 
 
 def run_study(study: StudyRecipe, out: Path, *, jobs: int | None = None) -> Gathered:
-    """Plans, runs what is not finished, certifies, tests and writes the report.
+    """Plan, run what is not finished, certify, test, and write the report.
 
     jobs: cells side by side, the recipe's number if None. Running again in the same folder resumes.
     Raises: UserError for a recipe that does not hold, a folder in use or bound to another plan, data that

@@ -27,7 +27,7 @@ Check = Callable[[str, ObjectiveConfig | None], None]
 
 
 def small_encoder() -> nn.Module:
-    """(B, 3, S, S) to (B, WIDTH), with batch normalisation as real encoders have; always the same weights."""
+    """Build a network from (B, 3, S, S) to (B, WIDTH) with batch normalisation; always the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(7)
         convolution = nn.Conv2d(3, WIDTH, 3, padding=1)
@@ -38,7 +38,7 @@ def small_encoder() -> nn.Module:
 def made_up_views(
     batch: int = BATCH, *, slots: Sequence[Slot] = PAIR, local: int = 0, seed: int = 0
 ) -> Views:
-    """Noise for each of `slots`, then for `local` crops of half the size; every third pair is one image."""
+    """Make noise for `slots`, then for `local` crops of half the size; every third pair is one image."""
     generator = torch.Generator().manual_seed(seed)
     members: tuple[Any, ...] = ("anchor", "partner")
     wanted = [*slots, *(Slot(members[i % 2], "local") for i in range(local))]
@@ -53,20 +53,20 @@ def made_up_views(
 
 
 def small_config(name: str) -> MethodConfig:
-    """The method's defaults, with heads of a few columns where it has the usual settings for them."""
+    """Take the method's defaults, with heads of a few columns where it has the usual settings for them."""
     config: Any = METHODS.get(name).Config
     made: MethodConfig = config(**{key: value for key, value in _SMALL.items() if key in config.model_fields})
     return made
 
 
 def small_method(name: str, objective: ObjectiveConfig | None = None, *, seed: int = 0) -> Method:
-    """The method around a small encoder. objective: for a `PairMethod`; the published one where None."""
+    """Build the method around a small encoder. objective: for a `PairMethod`; None: the published one."""
     config, encoder = small_config(name), small_encoder()
     return build_method(config, encoder, WIDTH, seed=seed, meanings=MEANINGS, objective=objective)
 
 
 def views_for(method: Method, *, seed: int = 0) -> Views:
-    """Made-up views of the crops the method wants, with local ones where it takes them."""
+    """Make up views of the crops the method wants, with local ones where it takes them."""
     return made_up_views(slots=method.slots, local=2 if method.takes_local else 0, seed=seed)
 
 
@@ -211,6 +211,7 @@ def check_seed(name: str, objective: ObjectiveConfig | None = None) -> None:
     assert not all(map(torch.equal, first, small_method(name, objective, seed=1).state_dict().values()))
 
 
+#: The checks of a method; each takes its name and an objective.
 METHOD_CHECKS: tuple[Check, ...] = (
     check_config,
     check_step,

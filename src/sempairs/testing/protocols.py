@@ -17,7 +17,7 @@ Check = Callable[[str, Context, Any], None]
 
 
 def made_up_context(count: int = 120) -> Context:
-    """An untrained encoder and the first `count` of scikit-learn's digits: images at no cost."""
+    """Make a context of an untrained encoder and the first `count` of scikit-learn's digits, at no cost."""
     from sempairs.catalog.sources import open_source
     from sempairs.encoders import EncoderConfig
     from sempairs.evaluation.target import random_target
@@ -30,7 +30,7 @@ def made_up_context(count: int = 120) -> Context:
 
 
 def made_up_problem(kind: type, count: int) -> Any:
-    """A problem on `count` images, at least 100: of a type that needs labels only; None for other types."""
+    """Make up a problem on `count` images, at least 100, of a type that needs labels only; else None."""
     rows = np.arange(count)
     if kind is Classification:
         # All scored: a protocol that draws episodes asks for twenty of each of five classes.
@@ -78,6 +78,7 @@ def check_scores(name: str, context: Context, problem: Any) -> None:
             assert np.isclose(np.mean(one.outcome.values * weights), one.value)
 
 
+#: The checks of a protocol; each takes its name, a context and a problem.
 PROTOCOL_CHECKS: tuple[Check, ...] = (check_described, check_scores)
 
 

@@ -18,7 +18,7 @@ Check = Callable[[PairsConfig, Catalog], None]
 
 
 def made_up_catalog(n: int = 96, **columns: Any) -> Catalog:
-    """Images of 12 concepts in 4 categories by 4 domains, in two splits; `columns` replace or add to these.
+    """Make up images of 12 concepts in 4 categories by 4 domains, in two splits; `columns` replace or add.
 
     columns: a list or array of n values each.
     """
@@ -121,6 +121,7 @@ def check_saved(config: PairsConfig, catalog: Catalog) -> None:
     assert again.manifest_hash == plan_pairs(catalog, config).manifest_hash
 
 
+#: The checks of a relation; each takes a config and a catalogue that it can pair.
 RELATION_CHECKS: tuple[Check, ...] = (
     check_described,
     check_valid_pairs,

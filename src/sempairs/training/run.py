@@ -70,15 +70,26 @@ def pretrain(
     pixel_cache: Path | None = None,
     on_session: Callable[[Session], None] | None = None,
 ) -> RunSummary:
-    """Pretrains an encoder as `recipe` says and leaves everything about it in the folder `out`.
+    """Pretrain an encoder as a recipe says; everything about it is left in a folder.
 
-    resume: go on from the last checkpoint in `out`; start afresh where there is none; return at once where
-    the run is finished. pixel_cache: a folder where decoded pixels are kept for runs over the same images.
-    on_session: called with the record of this session before its first step.
-    Raises: UserError for whatever of recipe, data or folder does not hold, for a full disk and for a loss
-    that is not finite; Interrupted on Ctrl-C, after saving.
     Started by torchrun or srun, the processes train as one; the first alone writes into `out`. What is wrong
     in one of them is raised in all, or ends them.
+
+    Args:
+        recipe: What is asked for.
+        out: The run folder.
+        resume: Go on from the last checkpoint in `out`; start afresh where there is none; return at once
+            where the run is finished.
+        pixel_cache: A folder where decoded pixels are kept for runs over the same images.
+        on_session: Called with the record of this session before its first step.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        UserError: for whatever of recipe, data or folder does not hold, for a full disk and for a loss
+            that is not finite.
+        Interrupted: on Ctrl-C, after saving.
     """
     target = Path(out)
     # A precision of `auto` is whatever the run began with.

@@ -81,10 +81,18 @@ class ViewMaker:
         meaning: ArrayLike,
         further: ArrayLike | None = None,
     ) -> Views:
-        """The crops of each pair: rows of the store `anchor` and `partner`, key `occurrence`, all (B,), and
-        `further` (B, K), rows of the partners that come after the first.
+        """Make the crops of each pair: those of the slots, then local ones, of anchor and partner in turn.
 
-        Those of the slots, an original as `clean` gives it; then local ones, of anchor and partner in turn.
+        Args:
+            epoch: Counts from 0; a part of the key of every draw.
+            anchor: Rows of the store, (B,).
+            partner: Rows of the store, (B,).
+            occurrence: Which pair of the plan each is, (B,); a part of the key of every draw.
+            meaning: What each pair shows, (B,); below 0 where it is not known.
+            further: Rows of the partners that come after the first, (B, K).
+
+        Returns:
+            The crops, (B, 3, S, S) each, with pair numbers and meanings.
         """
         others = [] if further is None else list(_whole(further).T)
         rows: Rows = {("anchor", 0): _whole(anchor)}

@@ -103,11 +103,22 @@ class PixelStore:
         channels: int | None = None,
         shown: bool = True,
     ) -> PixelStore:
-        """Reads every image of `catalog` from `source`, on `workers` threads, into memory or the file `path`.
+        """Read every image of a catalogue into memory, or into a file.
 
-        channels: 3 lays transparent images on white, 4 keeps alpha, None keeps it if any image needs it.
-        shown: with its progress. A store at `path` is replaced, whole or not at all.
-        Raises: UserError naming all images that cannot be read, or why the file cannot be written.
+        Args:
+            source: Where the images are.
+            catalog: The images, one a row; row i of the store is row i of the catalogue.
+            size: Side of the stored images in pixels.
+            path: The file to write, whole or not at all; a store that is there is replaced. None: memory.
+            workers: Threads; None: as many as fit the machine.
+            channels: 3 lays transparent images on white, 4 keeps alpha, None keeps it if any image needs it.
+            shown: Whether progress is shown.
+
+        Returns:
+            The store.
+
+        Raises:
+            UserError: if images cannot be read (all are named), or the file cannot be written.
         """
         assert channels in (None, 3, 4)
         if size < 1 or len(catalog) == 0:
@@ -201,7 +212,21 @@ class PixelStore:
     def open_or_build(
         cls, source: Source, catalog: Catalog, size: int, path: Path, *, workers: int | None = None
     ) -> PixelStore:
-        """The store at `path`, built first if there is none. Raises: as `open` and `build` do."""
+        """Open the store at a path; build it first if there is none.
+
+        Args:
+            source: Where the images are.
+            catalog: The images, one a row.
+            size: Side of the stored images in pixels.
+            path: The file.
+            workers: Threads that read images; None: as many as fit the machine.
+
+        Returns:
+            The store.
+
+        Raises:
+            UserError: as `open` and `build` do.
+        """
         if Path(path).exists():
             return cls.open(path, catalog=catalog, size=size)
         return cls.build(source, catalog, size, path, workers=workers)

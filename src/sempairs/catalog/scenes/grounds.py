@@ -6,75 +6,75 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sempairs.catalog.scenes.dice import Dice
+from sempairs.catalog.scenes.scene_draws import SceneDraws
 
 Pixels = NDArray[np.uint8]
 
 
-def ground(dice: Dice, size: int) -> Pixels:
+def ground(draws: SceneDraws, size: int) -> Pixels:
     """(size, size, 3): a plain colour, a gradient, soft noise, stripes or checks, with two keyed colours."""
     kinds = (_plain, _gradient, _noise, _noise, _stripes, _checks)
-    mix = kinds[dice.integer(0, len(kinds) - 1)](dice, size)[..., None]
-    first, second = dice.colour(), dice.colour()
-    grain = dice.between(0, 12) * (_smooth(dice, size, size // 2) - 0.5)[..., None]
+    mix = kinds[draws.integer(0, len(kinds) - 1)](draws, size)[..., None]
+    first, second = draws.colour(), draws.colour()
+    grain = draws.between(0, 12) * (_smooth(draws, size, size // 2) - 0.5)[..., None]
     return np.clip(first * (1 - mix) + second * mix + grain, 0, 255).astype(np.uint8)
 
 
-def clutter(dice: Dice, size: int, scale: tuple[float, float]) -> Image.Image:
+def clutter(draws: SceneDraws, size: int, scale: tuple[float, float]) -> Image.Image:
     """One RGBA shape of no class on a clear canvas (size, size): an ellipse, a polygon or a bent line."""
     canvas = Image.new("RGBA", (size, size))
     pen = ImageDraw.Draw(canvas)
-    colour = (*(int(value) for value in dice.colour()), 255)
-    reach = size * dice.between(*scale) / 2
-    centre = size * dice.uniform(2)
-    kind = dice.integer(0, 2)
+    colour = (*(int(value) for value in draws.colour()), 255)
+    reach = size * draws.between(*scale) / 2
+    centre = size * draws.uniform(2)
+    kind = draws.integer(0, 2)
     if kind == 0:
-        half = reach * (0.4 + 0.6 * dice.uniform(2))
+        half = reach * (0.4 + 0.6 * draws.uniform(2))
         pen.ellipse([*(centre - half), *(centre + half)], fill=colour)
     else:
-        angles = np.sort(2 * np.pi * dice.uniform(dice.integer(3, 7)))
-        radii = reach * (0.4 + 0.6 * dice.uniform(len(angles)))
+        angles = np.sort(2 * np.pi * draws.uniform(draws.integer(3, 7)))
+        radii = reach * (0.4 + 0.6 * draws.uniform(len(angles)))
         corners = centre[:, None] + radii * np.stack([np.cos(angles), np.sin(angles)])
         points = [(float(x), float(y)) for x, y in corners.T]
         if kind == 1:
             pen.polygon(points, fill=colour)
         else:
-            pen.line(points, fill=colour, width=max(1, int(reach * dice.between(0.05, 0.3))), joint="curve")
+            pen.line(points, fill=colour, width=max(1, int(reach * draws.between(0.05, 0.3))), joint="curve")
     return canvas
 
 
-def _plain(dice: Dice, size: int) -> NDArray[np.float64]:
+def _plain(draws: SceneDraws, size: int) -> NDArray[np.float64]:
     return np.zeros((size, size))
 
 
-def _gradient(dice: Dice, size: int) -> NDArray[np.float64]:
-    angle = 2 * np.pi * dice.uniform()[0]
+def _gradient(draws: SceneDraws, size: int) -> NDArray[np.float64]:
+    angle = 2 * np.pi * draws.uniform()[0]
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     return np.asarray(np.clip(0.5 + np.cos(angle) * x + np.sin(angle) * y, 0, 1))
 
 
-def _noise(dice: Dice, size: int) -> NDArray[np.float64]:
+def _noise(draws: SceneDraws, size: int) -> NDArray[np.float64]:
     """Octaves of smooth noise, each half as strong as the one before."""
-    cells = dice.integer(2, 6)
-    octaves = [_smooth(dice, size, min(cells * 2**i, size)) / 2**i for i in range(4)]
+    cells = draws.integer(2, 6)
+    octaves = [_smooth(draws, size, min(cells * 2**i, size)) / 2**i for i in range(4)]
     total = np.sum(octaves, axis=0)
     return np.asarray((total - total.min()) / max(float(np.ptp(total)), 1e-9))
 
 
-def _stripes(dice: Dice, size: int) -> NDArray[np.float64]:
-    angle, period, phase = np.pi * dice.uniform()[0], dice.between(0.05, 0.4), dice.uniform()[0]
+def _stripes(draws: SceneDraws, size: int) -> NDArray[np.float64]:
+    angle, period, phase = np.pi * draws.uniform()[0], draws.between(0.05, 0.4), draws.uniform()[0]
     y, x = np.mgrid[0:size, 0:size] / size
     along = (np.cos(angle) * x + np.sin(angle) * y) / period
     return np.asarray(0.5 + 0.5 * np.sin(2 * np.pi * (along + phase)))
 
 
-def _checks(dice: Dice, size: int) -> NDArray[np.float64]:
-    cell = max(2, int(size * dice.between(0.05, 0.3)))
+def _checks(draws: SceneDraws, size: int) -> NDArray[np.float64]:
+    cell = max(2, int(size * draws.between(0.05, 0.3)))
     y, x = np.mgrid[0:size, 0:size] // cell
     return np.asarray((x + y) % 2, dtype=np.float64)
 
 
-def _smooth(dice: Dice, size: int, cells: int) -> NDArray[np.float64]:
+def _smooth(draws: SceneDraws, size: int, cells: int) -> NDArray[np.float64]:
     """Noise in [0, 1) at `cells` points a side, bicubic in between."""
-    coarse = Image.fromarray(dice.uniform(cells * cells).reshape(cells, cells).astype(np.float32))
+    coarse = Image.fromarray(draws.uniform(cells * cells).reshape(cells, cells).astype(np.float32))
     return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float64)

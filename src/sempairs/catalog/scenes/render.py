@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sempairs.catalog.scenes.config import ScenesConfig
-from sempairs.catalog.scenes.dice import Dice
 from sempairs.catalog.scenes.grounds import clutter, ground
+from sempairs.catalog.scenes.scene_draws import SceneDraws
 
 Mask = NDArray[np.bool_]
 OPAQUE = 128
@@ -41,9 +41,9 @@ class Scene:
 
 
 def render(
-    dice: Dice,
+    draws: SceneDraws,
     config: ScenesConfig,
-    choose: Callable[[Dice], int],
+    choose: Callable[[SceneDraws], int],
     drawing: Callable[[int], Image.Image],
 ) -> Scene:
     """choose: the catalogue row of the next object. drawing: its picture, RGBA.
@@ -52,24 +52,24 @@ def render(
     hide itself, or another, beyond `config.visible` is placed anew, and left out after `ATTEMPTS` tries.
     """
     size = config.size
-    canvas = Image.fromarray(ground(dice, size)).convert("RGBA")
-    wanted, shapes = dice.integer(*config.objects), dice.integer(*config.clutter)
+    canvas = Image.fromarray(ground(draws, size)).convert("RGBA")
+    wanted, shapes = draws.integer(*config.objects), draws.integer(*config.clutter)
     rows: list[int] = []
     full: list[int] = []  # pixels of each object, were nothing in its way
     inside: list[int] = []  # those that lie on the canvas
     seen: list[Mask] = []
     # Clutter comes first or between the objects, never over an object beyond its limit.
     kinds = ["object"] * wanted + ["clutter"] * shapes
-    order = np.argsort(dice.uniform(len(kinds)), kind="stable")
+    order = np.argsort(draws.uniform(len(kinds)), kind="stable")
     for kind in (kinds[i] for i in order):
-        row = choose(dice) if kind == "object" else -1
+        row = choose(draws) if kind == "object" else -1
         sprite = _cropped(drawing(row)) if row >= 0 else None
         for _ in range(ATTEMPTS):
             if sprite is None:
-                layer = clutter(dice, size, (0.05, _LARGEST_CLUTTER))
+                layer = clutter(draws, size, (0.05, _LARGEST_CLUTTER))
                 pixels = 0
             else:
-                layer, pixels = _lay(dice, config, sprite)
+                layer, pixels = _lay(draws, config, sprite)
             cover = _opaque(layer)
             left = [mask & ~cover for mask in seen]
             enough = all(mask.sum() >= config.visible * n for mask, n in zip(left, full, strict=True)) and (
@@ -89,26 +89,26 @@ def render(
     return Scene(canvas.convert("RGB"), tuple(objects))
 
 
-def alone(dice: Dice, size: int, config: ScenesConfig, sprite: Image.Image) -> Image.Image:
+def alone(draws: SceneDraws, size: int, config: ScenesConfig, sprite: Image.Image) -> Image.Image:
     """A drawing by itself, large and whole, on a ground of its own: RGB (size, size)."""
-    canvas = Image.fromarray(ground(dice, size)).convert("RGBA")
-    for _ in range(dice.integer(*config.clutter)):
-        canvas.alpha_composite(clutter(dice, size, (0.05, _LARGEST_CLUTTER)))
-    turned = _turned(dice, config, _cropped(sprite), size * dice.between(0.5, 0.7))
+    canvas = Image.fromarray(ground(draws, size)).convert("RGBA")
+    for _ in range(draws.integer(*config.clutter)):
+        canvas.alpha_composite(clutter(draws, size, (0.05, _LARGEST_CLUTTER)))
+    turned = _turned(draws, config, _cropped(sprite), size * draws.between(0.5, 0.7))
     free = [max(size - side, 0) for side in turned.size]
-    corner = [int(share * room) for share, room in zip(dice.uniform(2), free, strict=True)]
+    corner = [int(share * room) for share, room in zip(draws.uniform(2), free, strict=True)]
     layer = Image.new("RGBA", (size, size))
     layer.paste(turned, (corner[0], corner[1]))
     canvas.alpha_composite(layer)
     return canvas.convert("RGB")
 
 
-def _lay(dice: Dice, config: ScenesConfig, sprite: Image.Image) -> tuple[Image.Image, int]:
+def _lay(draws: SceneDraws, config: ScenesConfig, sprite: Image.Image) -> tuple[Image.Image, int]:
     """The sprite turned, scaled and placed on a clear canvas, and how many pixels it has in all."""
     low, high = np.log(config.scale)
-    turned = _turned(dice, config, sprite, config.size * float(np.exp(dice.between(low, high))))
+    turned = _turned(draws, config, sprite, config.size * float(np.exp(draws.between(low, high))))
     corner = []
-    for side, share in zip(turned.size, dice.uniform(2), strict=True):
+    for side, share in zip(turned.size, draws.uniform(2), strict=True):
         out = config.beyond * side
         corner.append(round(-out + share * (config.size - side + 2 * out)))
     layer = Image.new("RGBA", (config.size, config.size))
@@ -116,12 +116,12 @@ def _lay(dice: Dice, config: ScenesConfig, sprite: Image.Image) -> tuple[Image.I
     return layer, int(_opaque(turned).sum())
 
 
-def _turned(dice: Dice, config: ScenesConfig, sprite: Image.Image, side: float) -> Image.Image:
+def _turned(draws: SceneDraws, config: ScenesConfig, sprite: Image.Image, side: float) -> Image.Image:
     """Longer side `side` pixels, then turned. Premultiplied, so that clear pixels lend no colour to edges."""
     factor = side / max(sprite.size)
     width, height = (max(1, round(factor * length)) for length in sprite.size)
     shrunk = sprite.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS)
-    angle = dice.between(-config.rotation, config.rotation)
+    angle = draws.between(-config.rotation, config.rotation)
     return shrunk.rotate(angle, Image.Resampling.BICUBIC, expand=True).convert("RGBA")
 
 

@@ -26,8 +26,8 @@ from PIL import Image
 from sempairs import __version__
 from sempairs.catalog.pictures import Pictures
 from sempairs.catalog.scenes.config import ScenesConfig
-from sempairs.catalog.scenes.dice import Dice
 from sempairs.catalog.scenes.render import Scene, alone, render
+from sempairs.catalog.scenes.scene_draws import SceneDraws
 from sempairs.catalog.sources.reading import in_threads, worker_count
 from sempairs.catalog.table import Catalog
 from sempairs.catalog.voc import VocImage, VocObject, write_voc
@@ -50,11 +50,11 @@ class _Pool:
 
     by_class: Mapping[str, Int]
 
-    def choose(self, dice: Dice) -> int:
+    def choose(self, draws: SceneDraws) -> int:
         """A class, then a drawing of it, uniformly both times."""
         names = list(self.by_class)
-        rows = self.by_class[names[dice.integer(0, len(names) - 1)]]
-        return int(rows[dice.integer(0, len(rows) - 1)])
+        rows = self.by_class[names[draws.integer(0, len(names) - 1)]]
+        return int(rows[draws.integer(0, len(rows) - 1)])
 
 
 def write_scenes(
@@ -65,12 +65,24 @@ def write_scenes(
     workers: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Writes the new folder `out`, whole or not at all, and returns what `scenes.json` says.
+    """Write a folder of scenes with exact boxes, whole or not at all.
 
     Drawings of the split train go into train, of validation into val, of test into test; where the catalogue
     has a column `held_out`, marked drawings go into test_designers only. The same catalogue and config give
     the same bytes, given the same Pillow, for any number of workers.
-    Raises: UserError if a part that is asked for has no drawing, a class is unknown, or `out` is in use.
+
+    Args:
+        catalog: The drawings.
+        out: The new folder.
+        config: What is painted; None: the defaults.
+        workers: Threads; None: as many as fit the machine.
+        progress: Whether progress is shown.
+
+    Returns:
+        What `scenes.json` says.
+
+    Raises:
+        UserError: if a part that is asked for has no drawing, a class is unknown, or `out` is in use.
     """
     config = config or ScenesConfig()
     catalog = catalog.in_order()
@@ -88,8 +100,8 @@ def write_scenes(
 
         def paint(job: tuple[str, int]) -> Scene:
             part, number = job
-            dice = Dice(config.seed, PARTS.index(part), number)
-            return render(dice, config, pools[part].choose, pictures.image)
+            draws = SceneDraws(config.seed, PARTS.index(part), number)
+            return render(draws, config, pools[part].choose, pictures.image)
 
         def annotated() -> Iterator[tuple[VocImage, Image.Image]]:
             painted: Iterator[Scene] = in_threads(paint, jobs, worker_count(workers))
@@ -234,9 +246,9 @@ def _write_contexts(
 
     def paint(job: tuple[int, int]) -> bytes:
         row, ground = job
-        dice = Dice(config.seed, _CONTEXT_PART + ground, row)
+        draws = SceneDraws(config.seed, _CONTEXT_PART + ground, row)
         data = io.BytesIO()
-        alone(dice, config.context_size, config, pictures.image(row)).save(data, "PNG")
+        alone(draws, config.context_size, config, pictures.image(row)).save(data, "PNG")
         return data.getvalue()
 
     painted: Iterator[bytes] = in_threads(paint, jobs, worker_count(workers))

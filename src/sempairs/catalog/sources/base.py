@@ -57,7 +57,7 @@ class Source(Protocol):
     spec: str
 
     def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
-        """Finds all images. Reads every file's bytes and header; with `decode`, its pixels too, which fills
+        """Find all images. Every file's bytes and header are read; with `decode`, its pixels too, which fills
         `pixel_hash` and finds damage that a header does not show. The result does not depend on `workers`.
 
         Raises: UserError if there is nothing to read at all.
@@ -65,8 +65,8 @@ class Source(Protocol):
         ...
 
     def open_image(self, uri: str) -> Image.Image:
-        """The image that the catalogue's `uri` names: RGB or RGBA, upright, fully loaded. Safe to call from
-        several threads.
+        """Open the image that the catalogue's `uri` names: RGB or RGBA, upright, fully loaded. Safe to call
+        from several threads.
 
         Raises: UnreadableImage if it is gone or damaged.
         """
@@ -88,20 +88,21 @@ class FileSource(Source, Protocol):
     """A source whose images are files, so that their very bytes can be passed on."""
 
     def read_bytes(self, uri: str) -> bytes:
-        """The file of the image that the catalogue's `uri` names. Safe to call from several threads.
+        """Read the file of the image that the catalogue's `uri` names. Safe to call from several threads.
 
         Raises: UnreadableImage if it is gone, or this image is kept as pixels, not as a file.
         """
         ...
 
 
+#: The kinds of source, by the word before the colon.
 SOURCES: Registry[SourceKind] = Registry("source", "sempairs.catalog.sources")
 
 S = TypeVar("S", bound=Callable[[str], Source])
 
 
 def source_kind(name: str, *, summary: str, example: str) -> Callable[[S], S]:
-    """Class decorator that files a source under `name`; the class is called with what follows `name:`."""
+    """Register a source class under `name`, as a decorator; the class is called with what follows `name:`."""
 
     def file(factory: S) -> S:
         SOURCES.register(SourceKind(name, factory, summary, example))
@@ -111,8 +112,8 @@ def source_kind(name: str, *, summary: str, example: str) -> Callable[[S], S]:
 
 
 def unreadable(broken: Sequence[tuple[str, object]], spec: str) -> UserError:
-    """The error for images of the source `spec` that were met and cannot be read: uri and reason of all, and
-    how to go on without them."""
+    """Make the error for images of the source `spec` that cannot be read: uri and reason of all, and how to
+    go on without them."""
     shown = ", ".join(f"{uri} ({reason})" for uri, reason in broken[:_BROKEN_SHOWN])
     more = f" and {len(broken) - _BROKEN_SHOWN:,} more" if len(broken) > _BROKEN_SHOWN else ""
     one = len(broken) == 1
@@ -132,7 +133,7 @@ _BROKEN_SHOWN = 50
 
 
 def scan_and_tell(source: Source, *, progress: bool = False, decode: bool = False) -> Scan:
-    """`source.scan`; tells the user on stderr what was taken for granted, and how much could not be used."""
+    """Scan a source; tell the user on stderr what was taken for granted, and how much could not be used."""
     scan = source.scan(progress=progress, decode=decode)
     for note in scan.notes:
         tell(f"{printable(source.spec)}: {note}")
@@ -148,7 +149,7 @@ _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".arrow": "ca
 
 
 def open_source(spec: str) -> Source:
-    """The source that `spec` names: `kind:rest`, or `kind` alone where the kind needs no more.
+    """Open the source that `spec` names: `kind:rest`, or `kind` alone where the kind needs no more.
 
     Raises: UserError for an unknown kind (with the choices and the nearest), or a rest it cannot use.
     """
@@ -160,7 +161,7 @@ def open_source(spec: str) -> Source:
 
 
 def existing_path(kind: str, rest: str, *, folder: bool | None = None) -> Path:
-    """`rest` as an absolute path that exists; `folder` says whether it must be a folder (None: either).
+    """Make `rest` an absolute path that exists; `folder`: whether it must be a folder (None: either).
 
     Raises: UserError if it is empty, absent, of the other kind, or cannot be written in a catalogue.
     """

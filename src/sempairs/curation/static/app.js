@@ -9,7 +9,7 @@ import { known } from "./known.js";
 import { Outbox } from "./outbox.js";
 import * as panel from "./panel.js";
 import { Queues, suggestion, title } from "./queues.js";
-import { stead } from "./stead.js";
+import { showInstead } from "./no_pictures.js";
 import * as store from "./store.js";
 import { nextTheme, startTheme } from "./theme.js";
 import { View } from "./view.js";
@@ -56,7 +56,7 @@ function show() {
   document.querySelector(".tools").hidden = !current;
   $("evidence").setAttribute("aria-pressed", String(evidence));
   known($("known"), current, evidence);
-  stead(judge, state, { begin, choose: openQueues, say });
+  showInstead(judge, state, { begin, choose: openQueues, say });
 }
 
 function showSaved() {

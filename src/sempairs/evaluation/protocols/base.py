@@ -53,7 +53,7 @@ class Context:
         object.__setattr__(self, "config", self.config.settled(self.device))
 
     def features(self, rows: Int) -> Features:
-        """Frozen features that hold at least these rows of the catalogue; each image is embedded once.
+        """Give frozen features that hold at least these rows of the catalogue; each image is embedded once.
 
         In the cache they lie under the hash of the weights and of the images. Raises: UserError for an image
         that cannot be read, and for features that are not finite.
@@ -72,7 +72,7 @@ class Context:
         return found
 
     def pixels(self, rows: Int, size: int | None = None) -> PixelStore:
-        """Bytes of the images at `rows`, in that order: row i of the store is rows[i]. Laid on white.
+        """Decode the images at `rows`, in that order, on white: row i of the store is rows[i].
 
         size: the side in pixels; None: the encoder's input size. Raises: UserError as `PixelStore` does.
         """
@@ -132,8 +132,8 @@ class Protocol(ABC):
         return False
 
     def check(self, problem: Any, config: EvaluationConfig) -> None:  # noqa: B027 (most refuse nothing)
-        """Called on every problem before anything is computed. Raises: UserError if it cannot be scored."""
+        """Check a problem before anything is computed. Raises: UserError if it cannot be scored."""
 
     @abstractmethod
     def score(self, context: Context, problem: Any) -> list[Score]:
-        """The numbers on one problem, in the order of `metrics`."""
+        """Compute the numbers on one problem, in the order of `metrics`."""

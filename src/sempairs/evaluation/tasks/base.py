@@ -152,7 +152,7 @@ class Task:
     beside: tuple[str, ...] = ()
 
     def at(self, source: str) -> Task:
-        """The same task on another source's images. Raises: UserError if the task has a source of its own."""
+        """Pose the same task on another source's images. Raises: UserError if it has a source of its own."""
         if not self.movable:
             remedy = "leave --data out, or name the source as the task"
             raise UserError(f"task {self.name}", "has its own images, and takes no --data", source, remedy)
@@ -179,7 +179,7 @@ class Tasks:
     def register(
         self, name: str, *, summary: str, example: str = ""
     ) -> Callable[[Callable[[str], Task]], Callable[[str], Task]]:
-        """Decorator that files a function from the rest of a task's name to the task."""
+        """Register a function from the rest of a task's name to the task, as a decorator."""
 
         def file(make: Callable[[str], Task]) -> Callable[[str], Task]:
             self._families.register(Family(name, make, summary, example or name))
@@ -193,7 +193,7 @@ class Tasks:
         return make
 
     def get(self, spec: str) -> Task:
-        """The task called `spec`: `emoji-subgroup`, `stamps:PATH`, or any source, `folder:PATH`.
+        """Look up the task called `spec`: `emoji-subgroup`, `stamps:PATH`, or any source, `folder:PATH`.
 
         Raises: UserError for an unknown name (with the choices and the nearest), or a path it cannot use.
         """
@@ -211,14 +211,15 @@ class Tasks:
         return task
 
     def names(self) -> tuple[str, ...]:
-        """Names of the registered families, sorted."""
+        """List the names of the registered families, sorted."""
         return self._families.names()
 
     def families(self) -> dict[str, Family]:
-        """The registered families by name."""
+        """Give the registered families by name."""
         return {name: self._families.get(name) for name in self._families.names()}
 
 
+#: The tasks, by their names; what follows a colon goes to the task.
 TASKS = Tasks()
 
 

@@ -57,6 +57,7 @@ class ObjectiveConfig(Config):
         raise NotImplementedError
 
 
+#: The objectives, by their names.
 OBJECTIVES: Registry[type[ObjectiveConfig]] = Registry("objective", "sempairs.methods.objectives")
 #: A recipe's section `objective`: the objective that its `name` says.
 AnyObjectiveConfig = Annotated[ObjectiveConfig, Section(OBJECTIVES)]

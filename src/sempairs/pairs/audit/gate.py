@@ -24,6 +24,7 @@ def _false(name: str) -> Measure:
     return measured
 
 
+#: What `--fail-on` may name: a description, and how the number is found in an audit.
 MEASURES: dict[str, tuple[str, Measure]] = {
     "pairs": ("distinct pairs", lambda a: len(a.doubts.rows)),
     "classes": ("classes the pairs count towards", lambda a: a.balance.number),

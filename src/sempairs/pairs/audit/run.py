@@ -121,15 +121,23 @@ def audit(
     pixels: bool = True,
     sample: int = SAMPLE,
 ) -> Audit:
-    """Examines a set of pairs; of a redrawn pool the pairs of epoch 0 under draw seed 0.
+    """Examine a set of pairs; of a redrawn pool the pairs of epoch 0 under draw seed 0.
 
-    embeddings: of all its images; without them similarity is that of the pictures at 8 x 8 pixels, or not
-    measured at all. verdicts: of `VERDICT_SCHEMA`. against: sources or catalogue files of evaluation sets, or
-    names with catalogues. pixels: whether images are decoded, each once. sample: pairs of the random sample
-    whose verdicts give the false-pair rate.
+    Args:
+        pairs: The set.
+        embeddings: Of all its images; without them similarity is that of the pictures at 8 x 8 pixels, or not
+            measured at all.
+        verdicts: A table of `VERDICT_SCHEMA`.
+        against: Sources or catalogue files of evaluation sets, or names with catalogues.
+        pixels: Whether images are decoded, each once.
+        sample: Pairs of the random sample whose verdicts give the false-pair rate.
 
-    Raises: UserError if there is no pair of two images, an image has no embedding, the images of the set are
-    not where they were, or an argument is not what it must be.
+    Returns:
+        What was found.
+
+    Raises:
+        UserError: if there is no pair of two images, an image has no embedding, the images of the set are not
+            where they were, or an argument is not what it must be.
     """
     assert sample >= 1
     subject = Subject.of(pairs)

@@ -12,13 +12,14 @@ from sempairs.pairs.rules import Rule, needed
 
 @RELATIONS.register
 class CrossDomain(PairsConfig):
-    """domain_column: the column in which the two images differ. meaning: what they share; left out, the
-    concept, or the category where no image has a concept."""
+    """Two images of one concept, or category, that differ in a column of the catalogue."""
 
     description = "one concept in two domains"
 
     relation: Literal["cross_domain"] = "cross_domain"
+    # The column in which the two images differ.
     domain_column: str = "domain"
+    # What they share; left out, the concept, or the category where no image has a concept.
     meaning: Literal["concept", "category"] | None = None
 
     @property

@@ -20,7 +20,7 @@ from sempairs.pairs.table import PairSet
 
 @RELATIONS.register
 class Listed(PairsConfig):
-    """file: CSV or Parquet with columns anchor and partner (and score), or a folder `pairs build` wrote.
+    """The pairs of a file or folder.
 
     A fixed set of a folder may be limited, modified and redrawn (an image's partners are then those it is
     listed with); a redrawn pool is taken as it is. Meaning follows the relation the folder was built with.
@@ -31,6 +31,7 @@ class Listed(PairsConfig):
     disjoint = False
 
     relation: Literal["listed"] = "listed"
+    # CSV or Parquet with columns anchor and partner (and score), or a folder that `pairs build` wrote.
     file: str
 
     def inherited(self) -> Inherited:

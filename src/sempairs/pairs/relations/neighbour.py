@@ -59,13 +59,14 @@ class Edges:
 
 @RELATIONS.register
 class Neighbour(PairsConfig):
-    """embeddings: the table that `sempairs embed` wrote of these images."""
+    """Two images whose features under an encoder have a high cosine."""
 
     description = "neighbours in the embeddings of an encoder"
     by_columns = False
     disjoint = False
 
     relation: Literal["neighbour"] = "neighbour"
+    # The table that `sempairs embed` wrote of these images.
     embeddings: str
     # Each image's nearest ones; near-duplicates and copies take no place among them.
     top_k: Annotated[int, Field(ge=1, le=1000)] = 5

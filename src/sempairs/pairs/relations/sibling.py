@@ -16,12 +16,12 @@ from sempairs.pairs.rules import Rule, needed
 
 @RELATIONS.register
 class Sibling(PairsConfig):
-    """depth: levels up from the leaf category to the ancestor that both images share. The root is nobody's
-    ancestor."""
+    """Two images of different leaf categories that share an ancestor. The root is nobody's ancestor."""
 
     description = "two images of different leaves under one ancestor"
 
     relation: Literal["sibling"] = "sibling"
+    # Levels up from the leaf category to the ancestor that both images share.
     depth: Annotated[int, Field(ge=1)] = 1
 
     @property

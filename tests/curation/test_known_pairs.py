@@ -6,7 +6,7 @@ import pytest
 
 from sempairs.curation.apply import apply_verdicts
 from sempairs.curation.exchange import import_verdicts
-from sempairs.curation.known import Known, machines_on, read_known
+from sempairs.curation.known_pairs import Known, machines_on, read_known
 from sempairs.curation.store import standing_verdicts
 from sempairs.errors import UserError
 from sempairs.files import read_json

@@ -7,7 +7,7 @@ import { suggestion, title } from "./queues.js";
 let sign = "";
 
 /** Fills the place, or empties it while a pair is shown. can: begin(queue), choose() and say(where, line). */
-export function stead(judge, state, can) {
+export function showInstead(judge, state, can) {
   $("instead").hidden = judge.current !== null;
   const [heading, text, offers] = judge.current ? ["", "", []] : words(judge, state, can);
   const wanted = [heading, text, ...offers.map(([name]) => name)].join("|");

@@ -10,7 +10,7 @@ from sempairs import keyed
 STREAM = "scenes"
 
 
-class Dice:
+class SceneDraws:
     """The draws of scene `number` of a set: the n-th call gives the same whatever other scenes do."""
 
     def __init__(self, seed: int, part: int, number: int) -> None:

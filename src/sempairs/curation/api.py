@@ -29,7 +29,7 @@ class Refused(ValueError):  # noqa: N818 (no fault: the page is told why not)
     """A request that cannot be done as things stand, such as an undo where nothing is left."""
 
 
-class Desk:
+class CurationApi:
     """One set of pairs, its log and its queues. Safe to use from several threads.
 
     sample: how many pairs of the audit's sample to offer. reviewer: the name the page starts with.
