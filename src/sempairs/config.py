@@ -71,6 +71,17 @@ class Ramp(NamedTuple):
     def values(self) -> tuple[float, ...]:
         return tuple(value for _, value in self.points)
 
+    @property
+    def constant(self) -> float | None:
+        """The value, where it is the same all through training; else None."""
+        return self.points[0][1] if len(set(self.values)) == 1 else None
+
+    def mean(self, steps: int) -> float:
+        """Its mean over the steps of a training of so many."""
+        if self.constant is not None:
+            return self.constant
+        return math.fsum(self.at(step / steps) for step in range(steps)) / steps
+
     def at(self, progress: float) -> float:
         """The value when the share `progress`, in [0, 1], of the steps has been taken."""
         before = [point for point in self.points if point[0] <= progress]
@@ -206,6 +217,7 @@ def _one_line(cls: type[BaseModel], error: ValidationError, data: Mapping[str, A
         return UserError(prefix + field, "is required")
     rule = first["msg"].removeprefix("Value error, ")
     rule = rule.replace("Input should be", "must be").replace("Input must be", "must be")
+    rule = rule.replace("a valid tuple", "a list").replace("a valid list", "a list")
     if "dictionary" in rule:
         rule = "must be a section of keys"
     rule = rule.removesuffix(", unable to parse string as an integer")
@@ -216,13 +228,22 @@ def _one_line(cls: type[BaseModel], error: ValidationError, data: Mapping[str, A
 def _keys_at(cls: type[BaseModel], loc: Sequence[Any], data: Any) -> set[str]:
     """Names of the fields of the section at `loc`, as far as types, and the names in `data`, tell."""
     current: set[type[BaseModel]] = {cls}
+    listed: list[Section] = []  # of the members of the list that the last part named
     for part in loc:
+        if isinstance(part, int):
+            data = data[part] if isinstance(data, list | tuple) and part < len(data) else None
+            current = {config for section in listed if (config := section.config_of(data))} or current
+            continue
         data = data.get(part) if isinstance(data, Mapping) else None
         inside: set[type[BaseModel]] = set()
+        listed = []
         for model in current:
             if str(part) in model.model_fields:
                 field = model.model_fields[str(part)]
                 sections = [given for given in field.metadata if isinstance(given, Section)]
+                for member in getattr(field.annotation, "__args__", ()):
+                    about = getattr(member, "__metadata__", ())
+                    listed += [given for given in about if isinstance(given, Section)]
                 chosen = {config for section in sections if (config := section.config_of(data))}
                 inside |= chosen or _models_in(field.annotation)
         current = inside or current

@@ -25,7 +25,7 @@ from sempairs.catalog.labelling import filtered, label
 from sempairs.catalog.sources import Source, open_source, scan_and_tell
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
-from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
+from sempairs.pairs.plan import PairPlan, plan_pairs
 from sempairs.training.recipe import DataConfig, PretrainRecipe
 from sempairs.training.samplers import SamplerConfig, Shuffled
 from sempairs.views.maker import ViewMaker
@@ -136,10 +136,12 @@ def batches(
     world: int = 1,
     partners: int = 1,
     sampler: SamplerConfig | None = None,
+    total: int | None = None,
 ) -> Iterator[Batch]:
     """The batches of steps `start` to `stop` - 1, a pure function of the arguments.
 
-    partners: of each anchor. sampler: null for the shuffled one.
+    partners: of each anchor. sampler: null for the shuffled one. total: steps of the whole training, of which
+    pairs may depend on the share taken; null for `stop`.
     batch_size: over all `world` processes; this one, `rank`, gets the rank-th piece, so that rows gathered in
     order of rank stand as in one process, and queues of them hold the same.
     """
@@ -147,24 +149,19 @@ def batches(
     assert 0 <= rank < world
     sampler = sampler or Shuffled()
     per_epoch = sampler.steps(plan.meaning, batch_size)
-    epoch, pairs, further, order = -1, None, None, np.empty(0, dtype=np.int64)
+    epoch, order = -1, np.empty(0, dtype=np.int64)
     for step in range(start, stop):
-        if step // per_epoch != epoch or pairs is None:
+        if step // per_epoch != epoch:
             epoch = step // per_epoch
-            pairs, further, order = None, None, order[:0].copy()  # let go of the last epoch before the next
-            pairs = plan.epoch(epoch)
+            order = order[:0].copy()  # let go of the last epoch before the next
             order = sampler.order(plan.meaning, batch_size, seed=seed, epoch=epoch)
-            further = plan.further(epoch, partners - 1) if partners > 1 else None
         share = batch_size // world
         first = step % per_epoch * batch_size + rank * share
-        chosen = order[first : first + share]
-        batch = _batch(plan, pairs, epoch, chosen)
-        yield batch if further is None else batch._replace(further=further[chosen])
-
-
-def _batch(plan: PairPlan, pairs: EpochPairs, epoch: int, chosen: Rows) -> Batch:
-    occurrence = pairs.occurrence[chosen]
-    return Batch(epoch, pairs.anchor[chosen], pairs.partner[chosen], occurrence, plan.meaning[occurrence])
+        chosen, progress = order[first : first + share], step / (total or stop)
+        pairs, further = plan.draw(epoch, chosen, progress), None
+        if partners > 1:
+            further = plan.further(epoch, partners - 1, occurrence=chosen, progress=progress)
+        yield Batch(epoch, pairs.anchor, pairs.partner, pairs.occurrence, plan.meaning[chosen], further)
 
 
 def read_ahead(batches: Iterable[Batch], maker: ViewMaker) -> Iterator[Batch]:

@@ -87,8 +87,9 @@ class Session(Machine):
 
 
 class PairFacts(Config):
-    """images: different images that pretraining can show. mining: the encoder that mined the pairs, if one
-    did: extra data, which a contrast has to declare."""
+    """images: different images that pretraining can show. mining: the encoder that mined the pairs, or by whose
+    features partners are chosen, if one did: extra data, which a contrast has to declare. semantic_share: where
+    `mixed` changes over training, its mean over the steps."""
 
     manifest_hash: str
     anchor_hash: str
@@ -97,6 +98,7 @@ class PairFacts(Config):
     images: int
     class_histogram: dict[str, int]
     mining: dict[str, Any] | None = None
+    semantic_share: float | None = None
 
 
 class DataFacts(Config):
@@ -321,6 +323,7 @@ def measure(
             images=len(plan.images),
             class_histogram=plan.class_histogram(),
             mining=plan.selection.mining or None,
+            semantic_share=recipe.pairs.phased.mean(steps) if recipe.pairs.phased else None,
         ),
         data=DataFacts(
             catalog_hash=data.catalog.content_hash(),
@@ -352,7 +355,7 @@ def inherited(recipe: PretrainRecipe) -> Inherited:
 
     Raises: UserError if a record must be beside the weights or pairs and is not.
     """
-    found = recipe.pairs.inherited()
+    found = recipe.pairs.inherited_by_all()
     if recipe.encoder.weights is None:
         return found
     folder = Path(recipe.encoder.weights).resolve().parent

@@ -287,7 +287,7 @@ class _Run:
         plan = batches(
             self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
             rank=processes.rank(), world=processes.count(), partners=recipe.objective.shown_partners,
-            sampler=recipe.sampler,
+            sampler=recipe.sampler, total=self.total,
         )  # fmt: skip
         began = perf_counter() - self.progress.seconds
         with (
