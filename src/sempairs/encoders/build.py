@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from sempairs.encoders.config import SMALL_STEMS, EncoderConfig, Stem
 from sempairs.encoders.narrow_strides import avoid_narrow_strides
 from sempairs.encoders.small_maps import use_matrix_products
-from sempairs.encoders.weights import load_weights, read_weights
+from sempairs.encoders.weights import load_weights
 from sempairs.errors import UserError, unknown
 from sempairs.keyed import text_key
 
@@ -74,6 +73,9 @@ def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     weights file that does not fit.
     """
     # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
+    from sempairs.encoders.start import settled, starting_weights  # these read encoders, which are built here
+
+    config = settled(config)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(int(text_key(seed, "weights", ["encoder"])[0]) >> 1)
         model = _tiny(config) if config.arch == TINY else _timm(config)
@@ -81,7 +83,7 @@ def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     declared: Any = getattr(model, "head_hidden_size", None)
     width = int(declared or getattr(model, "num_features", 0))
     if config.weights is not None:
-        load_weights(model, read_weights(Path(config.weights)), where=config.weights)
+        load_weights(model, starting_weights(config), where=config.weights)
     avoid_narrow_strides(model)
     use_matrix_products(model)
     return Encoder(model, config, width)

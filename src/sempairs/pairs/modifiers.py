@@ -84,5 +84,5 @@ def kept(n: int, *, share: float, seed: int) -> Mask:
 
 
 def coins(occurrence: Int, *, seed: int) -> NDArray[np.float64]:
-    """(B,) draws in [0, 1) of fixed pairs: a pair is semantic while its share of semantic pairs lies above."""
+    """(B,) draws in [0, 1) of fixed pairs: one is semantic while the share of semantic pairs lies above."""
     return keyed.uniform(seed, STREAM, occurrence=occurrence, slot=MIX)[:, 0]

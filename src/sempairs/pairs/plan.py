@@ -84,9 +84,7 @@ class PairPlan:
             anchor, partner = np.where(semantic, anchor, alone), np.where(semantic, partner, alone)
         return EpochPairs(self.rows[anchor], self.rows[partner], occurrence)
 
-    def further(
-        self, e: int, count: int, *, occurrence: Int | None = None, progress: float = 1.0
-    ) -> Int:
+    def further(self, e: int, count: int, *, occurrence: Int | None = None, progress: float = 1.0) -> Int:
         """(B, count) catalogue rows: partners 1 to `count` of each anchor in epoch e, beside that of `draw`;
         of all N anchors, or of those at `occurrence`.
 
@@ -101,9 +99,7 @@ class PairPlan:
         if self.config.arm != "semantic" or chosen.draws is None:
             return np.repeat(self.draw(e, occurrence, progress).partner[:, None], count, axis=1)
         pieces = range(0, len(occurrence), _PIECE)
-        return np.concatenate(
-            [self._several(e, occurrence[i : i + _PIECE], count, progress) for i in pieces]
-        )
+        return np.concatenate([self._several(e, occurrence[i : i + _PIECE], count, progress) for i in pieces])
 
     def _several(self, e: int, occurrence: Int, count: int, progress: float) -> Int:
         """`further` of the anchors at `occurrence` (B,), of a redrawn pool."""

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sempairs import keyed
 from sempairs.catalog.labelling import filtered, label
 from sempairs.catalog.sources import Source, open_source, scan_and_tell
 from sempairs.catalog.table import Catalog
@@ -195,6 +196,24 @@ def near(store: ImageStore, device: torch.device) -> ImageStore:
         return store
     free, _ = torch.cuda.mem_get_info(device)
     return store.resident(device) if store.pixels.nbytes <= free // 2 else store
+
+
+def numbered(catalog: Catalog, column: str) -> NDArray[np.int64]:
+    """A number for each value of a column, -1 for null; all -1 where the catalogue has no such column."""
+    if column not in catalog.names:
+        return np.full(len(catalog), -1)
+    codes, values = catalog.coded(column)
+    number = {value: i for i, value in enumerate(sorted(values))}
+    numbers = np.array([*(number[value] for value in values), -1], dtype=np.int64)
+    return np.asarray(numbers[codes])
+
+
+def sample(catalog: Catalog, rows: Rows, n: int, seed: int) -> Rows:
+    """At most `n` of the rows, drawn by key, whatever their order; ascending."""
+    if len(rows) <= n:
+        return rows
+    keys = keyed.text_keys(seed, "splits", catalog.pieces("image_id", rows))
+    return np.sort(rows[np.argsort(keys, kind="stable")[:n]])
 
 
 @contextmanager

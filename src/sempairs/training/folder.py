@@ -32,6 +32,9 @@ OURS = (
     BOARD, "train.csv", "probe.csv", "encoder.json", "encoder.safetensors", RECIPE,
 )  # fmt: skip
 
+# What a resumed run may be asked otherwise: it changes no number, only whether the run goes on.
+FREE = frozenset({"monitor.drift.action"})
+
 # What a finished run is bound to by the hashes in finished.json; the other things are for convenience.
 SEALED = tuple(name for name in OURS if name not in (CHECKPOINTS, FINISHED, FAILURE, BOARD))
 
@@ -57,7 +60,7 @@ def refuse_other_recipe(out: Path, recipe: PretrainRecipe) -> None:
     asked = flat(recipe.model_dump(mode="json"))
     if recipe.speed.precision == "auto":  # takes whatever the run began with
         started["speed.precision"] = "auto"
-    differing = sorted(k for k in started.keys() | asked.keys() if started.get(k) != asked.get(k))
+    differing = sorted(k for k in (started.keys() | asked.keys()) - FREE if started.get(k) != asked.get(k))
     if differing:
         shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])
         more = f" and {len(differing) - 6} more" if len(differing) > 6 else ""

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from sempairs.config import save_config
 from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
+from sempairs.encoders.start import differing_input, settled
 from sempairs.errors import UserError
 from sempairs.files import folder_lock, read_json, sha256_file, write_json
 from sempairs.methods import build_method
@@ -35,6 +36,7 @@ from sempairs.training.checkpoint import (
 )
 from sempairs.training.crops import check_crops
 from sempairs.training.data import batches, load_data, near, read_ahead
+from sempairs.training.drift import DriftError, check_measured, open_reference
 from sempairs.training.failure import keep_failure
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
@@ -93,7 +95,8 @@ def pretrain(
     the run is finished. pixel_cache: a folder where decoded pixels are kept for runs over the same images.
     on_session: called with the record of this session before its first step.
     Raises: UserError for whatever of recipe, data or folder does not hold, for a full disk and for a loss
-    that is not finite; Interrupted on Ctrl-C, after saving.
+    that is not finite; Interrupted on Ctrl-C, and DriftError where the recipe's alarm stops the run, after
+    saving.
     Started by torchrun or srun, the processes train as one; the first alone writes into `out`. What is wrong
     in one of them is raised in all, or ends them.
     """
@@ -106,7 +109,8 @@ def pretrain(
     folder.refuse_if_used(target, resume=resume)
     # A run that goes on elsewhere keeps the precision it began with; a new one has nothing to keep.
     kept = folder.kept_precision(target) if resume and folder.has_state(target) else None
-    asked, recipe = recipe, recipe.model_copy(update={"speed": recipe.speed.settled(kept)})
+    found = {"speed": recipe.speed.settled(kept), "encoder": settled(recipe.encoder)}
+    asked, recipe = recipe, recipe.model_copy(update=found)
     fabric = make_fabric(recipe.speed)
     with arithmetic_threads(recipe.speed.threads), ExitStack() as held:
         # Everything that can be wrong with the recipe shows here, before the folder is touched.
@@ -164,7 +168,14 @@ class _Run:
             domains=self.data.domains(recipe.pairs.domain) if method.needs_domains else None,
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
-        self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
+        drift = recipe.monitor.drift
+        reference = (
+            open_reference(drift.reference, recipe.views, fabric.device, pixel_cache)
+            if drift and drift.reference
+            else None
+        )
+        self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed, reference)
+        check_measured(recipe.monitor, scored=len(self.monitor.images.score))
         self.facts = provenance.measure(
             recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up,
             initial_weights=initial,
@@ -256,6 +267,9 @@ class _Run:
             say(f"{self.data.unreadable} unreadable images are left out; `sempairs data scan` lists them")
         for note in self.monitor.images.notes:
             say(note)
+        views = self.recipe.views
+        for line in differing_input(self.recipe.encoder, size=views.size, mean=views.mean, std=views.std):
+            say(line)
         shown, pairs = self.per_epoch * self.recipe.batch_size, self.data.plan.n
         if pairs - shown >= self.recipe.batch_size:
             say(f"sampler: an epoch shows {shown:,} of the {pairs:,} pairs, other ones each time")
@@ -303,12 +317,19 @@ class _Run:
                     rate = f"{means['pairs_per_second']:,.0f} pairs/s"
                     shown.set_postfix_str(f"loss {means['loss']:.4f}{level}, {rate}", refresh=False)
                 shown.update(1)
+                drift: list[str] = []
                 if probe_every and (taken % probe_every == 0 or taken == self.total):
-                    self._probe(taken)
+                    drift = self._probe(taken)
                 self.progress.seconds = perf_counter() - began
                 stopping = self.trainer.stopping
-                if taken % save_every == 0 or taken == self.total or stopping:
+                if taken % save_every == 0 or taken == self.total or stopping or drift:
                     processes.from_first(partial(self._save, taken))
+                if drift and taken < self.total:
+                    raise DriftError(
+                        "run",
+                        f"stopped and saved after step {taken} of {self.total}: {drift[0]}",
+                        remedy="to go on, the same command with --resume --set monitor.drift.action=warn",
+                    )
                 if stopping and taken < self.total:
                     raise Interrupted(
                         f"stopped and saved after step {taken} of {self.total}; go on with the same command "
@@ -333,17 +354,27 @@ class _Run:
             say(f"step {taken}: {warning}")
         return means
 
-    def _probe(self, taken: int) -> None:
+    def _probe(self, taken: int) -> list[str]:
+        """Measures the encoder and warns. Returns: why the run is to stop, if its alarm says so."""
         if not self.recipe.monitor.every.amount:
-            return
+            return []
         self.progress.probe = processes.from_first(lambda: self.monitor.probe(self._encoder()))
         self._write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
         if not taken:
             self.progress.first = self.progress.probe
-            return
+            return []
         progress = taken / self.total
         for warning in self.monitor.warnings(self.progress.probe, self.progress.first, progress):
             say(f"step {taken}: {warning}")
+        drift, alarm = (
+            self.monitor.drifted(self.progress.probe, self.progress.first),
+            self.recipe.monitor.drift,
+        )
+        if alarm is not None and alarm.action == "stop" and taken < self.total:
+            return drift
+        for line in drift:
+            say(f"step {taken}: {line}")
+        return []
 
     def _write(self, kind: str, taken: int, values: Log) -> None:
         if self.trackers is not None:

@@ -1,8 +1,8 @@
 """What a choice among partners is.
 
 A relation says which images may be an anchor's partner; a choice, which of them are drawn. It is one file in
-this folder: a config that is registered. It leaves some of the candidates (`allowed`), or ranks them (`rank`),
-or both. Of ranked ones the first `share` is drawn from, uniformly, which may change over training.
+this folder: a config that is registered. It leaves some of the candidates (`allowed`), or ranks them
+(`order`), or both. Of ranked ones the first share (`open`) is drawn from, uniformly.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class ChoiceConfig(Config):
         return None
 
     def order(self, index: ImageIndex) -> Callable[[Int, Int], NDArray[np.float64]] | None:
-        """Gives for pairs of items (E,) numbers that order an anchor's candidates, the least first; None where
-        they are not ranked. Raises: UserError for a feature that is not there."""
+        """Gives for pairs of items (E,) numbers that order an anchor's candidates, the least first; None
+        where they are not ranked. Raises: UserError for a feature that is not there."""
         return None
 
     def inherited(self) -> Inherited:
