@@ -320,7 +320,7 @@ def redrawn_header(config: PairsConfig, mining: Mapping[str, Any] | None) -> dic
     return {
         "redrawn": config.relation,
         "depth": None,
-        "mixed": config.model_dump(mode="json", include={"mixed"})["mixed"],
+        "mixed": config.mixed_always if config.phased is None else [list(p) for p in config.phased.points],
         "corrupted": config.corrupted and [config.corrupted, config.seed],
         **({"choices": chosen, "chosen_by": features} if chosen else {}),
         **config.identity(),
@@ -331,7 +331,7 @@ def refuse_of_a_run(config: PairsConfig) -> None:
     """Raises: UserError for what a set on disk cannot hold, as it is drawn, or changes, while training."""
     remedy = "leave it out here, and give it in the recipe of the run that trains on the set"
     if config.phased is not None:
-        points = config.model_dump(mode="json", include={"mixed"})["mixed"]
+        points = [list(point) for point in config.phased.points]
         raise UserError("pairs.mixed", "must be one number for a set on disk", points, remedy)
     if config.choices:
         names = ", ".join(choice.name for choice in config.choices)
