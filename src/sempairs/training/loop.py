@@ -132,9 +132,9 @@ class Trainer:
         self.optimiser = build_optimiser(
             recipe.optimiser, method, batch_size=recipe.batch_size, fused=recipe.speed.fused
         )
+        self._module, self._optimiser = fabric.setup(_Tensors(method), self.optimiser)
         # To the weights of the start: those that a checkpoint restores come later.
         self.pull = Pull(method, recipe.optimiser.pull) if recipe.optimiser.pull else None
-        self._module, self._optimiser = fabric.setup(_Tensors(method), self.optimiser)
 
     def step(self, step: int, batch: Batch, views: Views) -> tuple[Log, Tensor]:
         """One optimiser step; returns its numbers and the embeddings (B, D) of the first crop.
