@@ -192,7 +192,8 @@ def start(make_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def going_on(make_recipe: MakeRecipe, start: Path, **more: Any) -> PretrainRecipe:
     settings = {
-        "encoder": {"arch": "saved", "weights": str(start)}, "optimiser__encoder_scale": [[0.2, 0], [0.2, 0.5]],
+        "encoder": {"arch": "saved", "weights": str(start)},
+        "optimiser__encoder_scale": [[0.2, 0], [0.2, 0.5]],
         "optimiser__pull": 2.0, "monitor__drift": {"below": 0.5}, "monitor__little_below": -1, **more,
     }  # fmt: skip
     return make_recipe(**settings)
