@@ -76,9 +76,7 @@ def test_a_request_to_stop_saves_after_the_step_and_work_goes_on_from_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(
-        Interrupted, match="after step 4 of 7; go on with the same command and --resume"
-    ):
+    with pytest.raises(Interrupted, match="after step 4 of 7; go on with the same command and --resume"):
         engine.drive(Count(ask_at=4), tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
     assert states(tmp_path) == ["step-00000003", "step-00000004"]
