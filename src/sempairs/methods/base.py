@@ -102,7 +102,7 @@ class Method(nn.Module, ABC):
     """A self-supervised method around an encoder from (B, 3, S, S) to (B, width)."""
 
     Config: ClassVar[type[MethodConfig]]
-    #: Published settings by scale, {} where none are claimed. Whoever claims a scale stands in the
+    #: Published settings by scale, {} where none are claimed. A method with a scale stands in the
     #: reproduction recipes of that scale.
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     #: Whether anything but trained parameters and statistics of normalisation goes on from step to step: a

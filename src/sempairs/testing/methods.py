@@ -153,7 +153,7 @@ def check_repeatable(name: str, objective: ObjectiveConfig | None = None) -> Non
 
 
 def check_carried(name: str, objective: ObjectiveConfig | None = None) -> None:
-    """What is carried from step to step changes after the step, and is there only where `stateful` says."""
+    """What is carried from step to step changes after the step, and `stateful` says that there is any."""
     method = small_method(name, objective)
     method.before_step(0.0)
     method(views_for(method)).loss.backward()

@@ -21,12 +21,15 @@ from sempairs.errors import UserError
 from sempairs.evaluation.comparison import compare as module
 from sempairs.evaluation.comparison import pictures
 from sempairs.evaluation.comparison.compare import compare
+from sempairs.evaluation.comparison.page import headline
+from sempairs.evaluation.comparison.records import TaskComparison
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.leakage import Exposure
 from sempairs.evaluation.scores import classification_scores
 from sempairs.evaluation.suite import evaluate_random
 from sempairs.evaluation.target import Target, random_target
 from sempairs.evaluation.tasks import Classification, Fold
+from sempairs.pages import picture_uri
 
 QUICK = EvaluationConfig(lambdas=2)
 SEEN = {"emoji-subgroup": 18, "emoji-retrieval": 9}
@@ -262,7 +265,7 @@ def test_pictures_are_pure() -> None:
     pixels = np.asarray(sheet)
     assert (pixels == pictures._RIGHT).all(axis=2).any()
     assert (pixels == pictures._WRONG).all(axis=2).any()
-    assert pictures.data_uri(sheet).startswith("data:image/webp;base64,")
+    assert picture_uri(sheet).startswith("data:image/webp;base64,")
 
 
 def test_the_command(emoji: tuple[str, Catalog], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,3 +282,45 @@ def test_the_command(emoji: tuple[str, Catalog], tmp_path: Path, capsys: pytest.
     assert run(["evaluate", "random:tiny-resnet", *pair, *asked, "--out", str(tmp_path / "b")]) == 2
     assert run(["evaluate", *asked, "--out", str(tmp_path / "b")]) == 2
     assert capsys.readouterr().err.count("needs one encoder, or two") == 2
+
+
+def _result(difference: float, low: float, high: float) -> TaskComparison:
+    return TaskComparison(
+        "t",
+        "linear-1",
+        "accuracy",
+        50.0,
+        50 + difference,
+        difference,
+        low,
+        high,
+        9,
+        9,
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ([(2.0, 1.0, 3.0)], "B scores 2.0 points higher than A on t: the interval excludes 0"),
+        ([(-2.0, -5.0, 1.0)], "A scores 2.0 points higher than B on t: the interval includes 0"),
+        ([(0.0, 0.0, 0.0)], "A and B score the same on t"),
+        ([(0.0, -1.0, 1.0)] * 2, "A and B score the same on all 2 tasks"),
+        (
+            [(-2.0, -5.0, 1.0), (-2.0, -3.0, -1.0)],
+            "A scores higher on 2 of 2 tasks; on 1 the interval excludes 0",
+        ),
+        (
+            [(2.0, 1.0, 3.0), (1.0, 0.5, 1.5), (-1.0, -3.0, 1.0)],
+            "B scores higher on 2 of 3 tasks (on 2 the interval excludes 0), A on 1 (on 0)",
+        ),
+    ],
+)
+def test_the_page_says_first_who_scores_higher(
+    differences: list[tuple[float, float, float]], said: str
+) -> None:
+    assert headline([_result(*one) for one in differences]) == said

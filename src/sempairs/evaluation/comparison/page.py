@@ -24,7 +24,7 @@ def headline(results: list[TaskComparison]) -> str:
         if not one.difference:
             return f"A and B score the same on {one.task}"
         better, worse = ("B", "A") if one.difference > 0 else ("A", "B")
-        clear = "the interval excludes 0" if _excludes_zero(one) else "but the interval includes 0"
+        clear = "the interval excludes 0" if _excludes_zero(one) else "the interval includes 0"
         size = f"{abs(one.difference):.1f} points"
         return f"{better} scores {size} higher than {worse} on {one.task}: {clear}"
     ahead = {
