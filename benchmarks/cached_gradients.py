@@ -27,9 +27,9 @@ from sempairs.config import validate
 from sempairs.encoders import build_encoder
 from sempairs.files import write_json
 from sempairs.methods import build_method
+from sempairs.runs.sessions import environment
 from sempairs.training.data import Batch
 from sempairs.training.loop import Trainer, make_fabric
-from sempairs.training.provenance import environment
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.views.records import Crop, Views
 

@@ -160,7 +160,7 @@ def main() -> None:
     import torch
 
     from sempairs.files import write_json
-    from sempairs.training.provenance import environment
+    from sempairs.runs.sessions import environment
 
     machine = environment(torch.device("cpu"))
     machine["versions"] |= {"datasets": version("datasets")}

@@ -33,7 +33,7 @@ from sempairs.curation.store import standing_verdicts
 from sempairs.files import write_json
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.table import save_with_baselines
-from sempairs.training.provenance import environment
+from sempairs.runs.sessions import environment
 
 RESULTS = Path(__file__).parent / "results" / "curation.json"
 AIMS = {"first_pairs_seconds": 1.0, "verdict_milliseconds": 50.0, "memory_growth_mib": 16.0}

@@ -33,7 +33,7 @@ from sempairs.catalog.sources import open_source
 from sempairs.files import write_json
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.table import save_with_baselines
-from sempairs.training.provenance import environment
+from sempairs.runs.sessions import environment
 
 RESULTS = Path(__file__).parent / "results" / "curation_page.json"
 AIMS = {"first": 1000.0, "answered": 50.0}

@@ -33,16 +33,16 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightly_methods import LIGHTLY, Pictures
 from sempairs.config import validate
 from sempairs.encoders import build_encoder, small_maps
 from sempairs.files import write_json
 from sempairs.methods import build_method
+from sempairs.runs.sessions import environment
 from sempairs.training.data import Batch, TrainingData, batches, load_data
-from sempairs.training.loop import Log, Trainer, make_fabric, run_steps
-from sempairs.training.provenance import environment
+from sempairs.training.loop import Trainer, make_fabric, take_steps
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.views.maker import ViewMaker
 from sempairs.views.store import PixelStore
@@ -109,12 +109,9 @@ class Ours:
 
     def loop(self, steps: int) -> float:
         """Seconds that the training loop takes for `steps` steps."""
-
-        def count(taken: int, numbers: Log, embeddings: Tensor) -> None:
-            self.taken = taken
-
         began = perf_counter()
-        run_steps(self.trainer, self.maker, self.batches(steps), start=self.taken, after=count)
+        for taken, _, _ in take_steps(self.trainer, self.maker, self.batches(steps), start=self.taken):
+            self.taken = taken
         return perf_counter() - began
 
     def constant(self, steps: int) -> float:

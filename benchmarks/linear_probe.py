@@ -33,10 +33,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sempairs.evaluation import linear
-from sempairs.evaluation.logistic import fit_path
+from sempairs.evaluation.probes import linear
+from sempairs.evaluation.probes.logistic import fit_path
 from sempairs.files import write_json
-from sempairs.training.provenance import environment
+from sempairs.runs.sessions import environment
 
 RESULTS = Path(__file__).parent / "results" / "linear_probe.json"
 AIM = 10.0

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from sempairs.files import write_json
 from sempairs.pairs.neighbours import Searcher, exact
-from sempairs.training.provenance import environment
+from sempairs.runs.sessions import environment
 
 RESULTS = Path(__file__).parent / "results" / "neighbours.json"
 K, LATENT, NOISE, CHECKED = 5, 32, 0.02, 1000

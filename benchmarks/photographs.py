@@ -41,8 +41,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from sempairs.catalog.sources import open_source
 from sempairs.files import write_json
+from sempairs.runs.sessions import environment
 from sempairs.training.data import Batch, read_ahead
-from sempairs.training.provenance import environment
 from sempairs.views.blur import kernel_size
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewsConfig
 from sempairs.views.maker import ViewMaker

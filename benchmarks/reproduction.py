@@ -53,7 +53,7 @@ from sempairs import keyed
 from sempairs.catalog.sources import open_source
 from sempairs.config import validate
 from sempairs.encoders import Encoder, build_encoder, embed, load_encoder
-from sempairs.evaluation.linear import choose_and_refit
+from sempairs.evaluation.probes.linear import choose_and_refit
 from sempairs.files import atomic_write, read_json, stable_hash, write_json
 from sempairs.methods import METHODS
 from sempairs.metrics.neighbours import KNN_SETTINGS, knn_accuracy

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sempairs.encoders import small_maps
 from sempairs.files import write_json
-from sempairs.training.provenance import environment
+from sempairs.runs.sessions import environment
 
 RESULTS = Path(__file__).parent / "results" / "small_maps.json"
 # Channels in and out, side of the input, kernel, stride.

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from sempairs.files import write_json
-from sempairs.training.provenance import environment
+from sempairs.runs.sessions import environment
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewsConfig
 from sempairs.views.maker import ViewMaker
 from sempairs.views.store import PixelStore

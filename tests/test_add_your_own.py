@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -73,6 +74,31 @@ def test_settings_of_a_plugin_are_options(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "other_time" in done.stdout
+
+
+def test_settings_of_a_protocol_of_a_plugin(tmp_path):
+    """By `--set`, in the settings hash, and a wrong one in one line."""
+    (tmp_path / "nearest_mean.py").write_text(EXAMPLES["nearest_mean.py"][0])
+
+    def score(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sempairs", "evaluate", "random:tiny-resnet@16", "--out", "r.jsonl"]
+        command += ["--task", "digits", "--protocol", "nearest-mean-1", "--set", "repeats=1", "--cache", "c"]
+        return subprocess.run(
+            [*command, "--set", "precision=float32", *options],
+            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1", "SEMPAIRS_PLUGINS": "nearest_mean.py"},
+            capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+
+    for options in ((), ("--set", "centred=false"), ("--set", "centred=true")):
+        done = score(*options)
+        assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    plain, same, centred = rows
+    assert plain["settings_hash"] == same["settings_hash"] != centred["settings_hash"]
+    assert plain["value"] == same["value"] != centred["value"]
+    wrong = score("--set", "centered=true")
+    assert "error: --set: centered is not a known key; did you mean 'centred'?" in wrong.stderr
+    assert wrong.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

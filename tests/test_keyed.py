@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -80,6 +81,21 @@ def test_text_keys_do_not_depend_on_company():
     keys = keyed.text_key(0, "splits", ["a", "b", "\udcff"])
     assert keyed.text_key(0, "splits", ["b"])[0] == keys[1]
     assert len(set(keys.tolist())) == 3
+
+
+def test_torch_draws_are_of_their_key_and_leave_torchs_state_alone():
+    before, masks = torch.get_rng_state(), {}
+    keys = ((0, "dropout", "0 0"), (0, "dropout", "1 0"), (1, "dropout", "0 0"), (0, "weights", "0 0"))
+    for key in (*keys, keys[0]):
+        with pytest.raises(RuntimeError), keyed.torch_draws(*key, torch.device("cpu")):
+            drawn = torch.rand(8)
+            raise RuntimeError
+        assert key not in masks or torch.equal(masks[key], drawn)
+        masks[key] = drawn
+    assert len({tuple(mask.tolist()) for mask in masks.values()}) == 4
+    assert torch.equal(torch.get_rng_state(), before)
+    known = torch.Generator().manual_seed(int(keyed.text_key(0, "weights", ["0 0"])[0]) >> 1)
+    assert torch.equal(torch.rand(8, generator=known), masks[keys[3]])
 
 
 def test_seed_out_of_range_is_a_users_error():

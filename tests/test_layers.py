@@ -28,8 +28,8 @@ LEAVES = (
     "plugins",
 )
 STAGES = (
-    "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",
-    "study", "cli",
+    "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "runs", "training",
+    "evaluation", "detection", "study", "testing", "cli",
 )  # fmt: skip
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from sempairs import keyed
 from sempairs.config import validate
 from sempairs.methods import METHODS, PairMethod
+from sempairs.runs.trackers import read_metrics
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
-from sempairs.training.trackers import read_metrics
 
 KEPT = Path(__file__).resolve().parent.parent / "tests" / "training" / "golden.json"
 CLASSES, PER_CLASS, SIDE = 4, 8, 16

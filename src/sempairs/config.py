@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from sempairs import plugins
@@ -26,6 +27,11 @@ class Config(BaseModel):
     """A frozen record of JSON values; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @classmethod
+    def known_fields(cls) -> dict[str, FieldInfo]:
+        """Its keys, for the hint where one is misspelt; more than its fields where others add keys to it."""
+        return dict(cls.model_fields)
 
 
 class Duration(NamedTuple):
@@ -206,6 +212,8 @@ def _one_line(cls: type[BaseModel], error: ValidationError, data: Mapping[str, A
         return UserError(prefix + field, "is required")
     rule = first["msg"].removeprefix("Value error, ")
     rule = rule.replace("Input should be", "must be").replace("Input must be", "must be")
+    rule = re.sub("a valid (tuple|list)", "a list of values", rule)
+    rule = re.sub("^[A-Z][a-z]+ should have (.*) after validation.*", r"must have \1", rule)
     if "dictionary" in rule:
         rule = "must be a section of keys"
     rule = rule.removesuffix(", unable to parse string as an integer")
@@ -220,13 +228,16 @@ def _keys_at(cls: type[BaseModel], loc: Sequence[Any], data: Any) -> set[str]:
         data = data.get(part) if isinstance(data, Mapping) else None
         inside: set[type[BaseModel]] = set()
         for model in current:
-            if str(part) in model.model_fields:
-                field = model.model_fields[str(part)]
+            if field := _fields_of(model).get(str(part)):
                 sections = [given for given in field.metadata if isinstance(given, Section)]
                 chosen = {config for section in sections if (config := section.config_of(data))}
                 inside |= chosen or _models_in(field.annotation)
         current = inside or current
-    return {name for model in current for name in model.model_fields}
+    return {name for model in current for name in _fields_of(model)}
+
+
+def _fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return model.known_fields() if issubclass(model, Config) else dict(model.model_fields)
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

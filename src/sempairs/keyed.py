@@ -9,7 +9,8 @@ draw (seed, stream, epoch, occurrence, slot, operation) the same value always. T
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -120,6 +121,28 @@ def text_keys(seed: int, stream: str, pieces: Iterable[Any]) -> Word:
     """`text_key` of all texts of several Arrow arrays, one array after another."""
     keys = [text_key(seed, stream, piece.to_pylist()) for piece in pieces]
     return np.concatenate(keys) if keys else np.empty(0, dtype=np.uint64)
+
+
+@contextmanager
+def torch_draws(seed: int, stream: str, name: str, device: Any = None) -> Iterator[None]:
+    """Key torch's global generators inside the block, for code that draws from nothing else.
+
+    After the block they are what they were before.
+
+    Args:
+        seed, stream, name: the key.
+        device: a torch.device. The generator of a CUDA device is keyed as well as that of the CPU; generators
+            of other accelerators are left alone (torch.manual_seed would reseed them and not put them back).
+    """
+    import torch
+
+    key = int(text_key(seed, stream, [name])[0]) >> 1
+    cuda = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(key)
+        if cuda:
+            torch.cuda.manual_seed(key)
+        yield
 
 
 @lru_cache

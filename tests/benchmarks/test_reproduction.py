@@ -61,8 +61,10 @@ def test_both_sides_begin_with_the_same_weights_and_images(
     for side in (benchmark_module.OURS, benchmark_module.THEIRS, benchmark_module.RANDOM):
         row = benchmark_module.run_cell(chosen, benchmark_module.Cell("vicreg", side, 3))
         scores[side] = row["linear"]
-    # Untrained but for running statistics: colours of the classes alone tell them apart on every side.
-    assert min(scores.values()) == 100
+    # Untrained but for running statistics: the same weights see the same images, so both sides score alike,
+    # and colours of the classes tell most apart. (All, while the encoder's branches began at zero.)
+    assert scores[benchmark_module.OURS] == scores[benchmark_module.THEIRS] > 90
+    assert scores[benchmark_module.RANDOM] >= 90
     images = benchmark_module.images_of(benchmark_module.recipe(chosen, "simclr", 3), Path(chosen.cells))
     assert images.train.shape == (64, 3, 28, 28)
     assert len(images.test_labels) == 30

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sempairs.catalog import Catalog
-from sempairs.catalog.labelling import Labelling, LabellingSection, choose_classes, filtered, label
+from sempairs.catalog.labelling import Labelling, choose_classes, label
 from sempairs.catalog.levels import apply_levels
+from sempairs.catalog.selection import DataSection
 from sempairs.catalog.sources import open_source
 from sempairs.catalog.splits import assign_splits
 from sempairs.config import validate
@@ -81,7 +82,7 @@ class TestLevels:
     )
     def test_mistakes(self, levels: list[str], message: str) -> None:
         with pytest.raises(UserError, match=message):
-            validate(LabellingSection, {"data": {"levels": levels}})
+            validate(DataSection, {"data": {"source": "digits", "levels": levels}})
 
 
 class TestSplitLists:
@@ -126,7 +127,7 @@ class TestSplitLists:
         with pytest.raises(UserError, match="needs images of one folder"):
             label(catalog_of(["a"]), Labelling(split_lists={"train": "x"}))
         with pytest.raises(UserError, match=r"data.split_lists must be lists for train, validation, test"):
-            validate(LabellingSection, {"data": {"split_lists": {"trian": "x"}}})
+            validate(DataSection, {"data": {"source": "digits", "split_lists": {"trian": "x"}}})
 
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
     @pytest.mark.parametrize(
@@ -202,28 +203,6 @@ def test_images_that_lie_less_deep_than_the_levels_are_told(capsys: pytest.Captu
     )
 
 
-class TestFilter:
-    def test_values_and_those_that_no_image_has(self, capsys: pytest.CaptureFixture[str]) -> None:
-        catalog = catalog_of(["cat", "caf\u00e9", None, "dog"], year=["2007", "2012", "2012", None])
-        assert len(filtered(catalog, {"category": ["cat", "cafe\u0301"]})) == 2
-        assert len(filtered(catalog, {"year": (2007,)})) == 1
-        assert len(filtered(catalog, {"category": [None], "year": ["2012"]})) == 1
-        assert capsys.readouterr().err == ""
-        assert len(filtered(catalog, {"category": ["cat", "dgo"]})) == 1
-        assert "data.where.category: no image has 'dgo'; did you mean 'dog'?" in capsys.readouterr().err
-
-    def test_mistakes(self) -> None:
-        catalog = catalog_of(["cat"])
-        with pytest.raises(UserError, match=r"data\.where\.category must be a list of values, got 'cat'"):
-            filtered(catalog, {"category": "cat"})
-        with pytest.raises(
-            UserError, match=r"data\.where is unknown, got 'categry'; did you mean 'category'"
-        ):
-            filtered(catalog, {"categry": ["cat"]})
-        with pytest.raises(UserError, match=r"data\.where must leave some images"):
-            filtered(catalog, {"category": ["dog"]})
-
-
 NAMES = [f"n{i:08d}" for i in range(40)]
 
 
@@ -273,12 +252,12 @@ class TestClasses:
     @pytest.mark.parametrize("classes", [0, -1, True, 1.5])
     def test_numbers_that_are_none(self, classes: object) -> None:
         with pytest.raises(UserError, match=r"data.classes"):
-            validate(LabellingSection, {"data": {"classes": classes}})
+            validate(DataSection, {"data": {"source": "digits", "classes": classes}})
 
 
 def test_unknown_keys_are_named() -> None:
     with pytest.raises(UserError, match=r"data.clases is not a known key; did you mean 'classes'"):
-        validate(LabellingSection, {"data": {"clases": 3}})
+        validate(DataSection, {"data": {"source": "digits", "clases": 3}})
 
 
 def test_the_defaults_change_nothing_but_missing_splits() -> None:

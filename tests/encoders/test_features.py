@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from time import sleep
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +68,10 @@ def test_progress_is_shown_when_asked(encoder, capsys, monkeypatch):
     monkeypatch.delenv("SEMPAIRS_QUIET", raising=False)
     embed(encoder, batches(2, 2))
     assert capsys.readouterr().err == ""
-    embed(encoder, batches(2, 2), progress=True)
+    # On a terminal a bar appears with the first work that takes a moment.
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    slow = (sleep(0.25) or batch for batch in batches(2, 2))
+    embed(encoder, slow, progress=True)
     assert "embedding" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ import pytest
 from sempairs.config import load_config, save_config, validate
 from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.protocols.linear import LinearConfig
 
 
 @pytest.mark.parametrize(
@@ -21,8 +22,8 @@ def test_settings_survive_their_file(config: EvaluationConfig, tmp_path: Path) -
 
 
 def test_the_default_grid_is_ericssons() -> None:
-    np.testing.assert_allclose(EvaluationConfig().lambda_grid, np.logspace(-6, 5, 45))
-    assert EvaluationConfig(lambdas=(10.0, 0.1, 10.0)).lambda_grid == (0.1, 10.0)
+    np.testing.assert_allclose(EvaluationConfig().of(LinearConfig).grid, np.logspace(-6, 5, 45))
+    assert EvaluationConfig(lambdas=(10.0, 0.1, 10.0)).of(LinearConfig).grid == (0.1, 10.0)
 
 
 @pytest.mark.parametrize(

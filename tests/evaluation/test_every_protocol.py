@@ -287,7 +287,7 @@ def test_protocols_and_the_device_by_name(
         (["--protocol", "voc07-svm-1"], "poses a Classification problem"),
         (["--device", "tpu"], "device must be auto, cpu, or cuda"),
         (["--set", "epochs=0"], "epochs must be greater than or equal to 1"),
-        (["--set", "fine_tune_rates=[]"], "must be a list of numbers"),
+        (["--set", "fine_tune_rates=[]"], "fine_tune_rates must have at least 1 item"),
         (["--set", "low_shot_lists.low-shot-2=x"], "low_shot_lists"),
     ):
         assert run([*asked, *mistake]) == 2

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from sempairs.catalog.sources import open_source
 from sempairs.config import validate
 from sempairs.errors import UserError
+from sempairs.evaluation import leakage
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.export import export_features
 from sempairs.evaluation.records import Result
@@ -146,7 +147,7 @@ def test_pairs_bring_what_the_encoder_that_mined_them_was_shown(
     export_features(first[0], fresh, features)
     with pytest.raises(UserError, match="near-copies"):
         scored(trained(tmp_path / "direct", fresh, pairs=mined(features)), copies)
-    config = validate(PairsConfig, mined(features), where="pairs")
+    config = PairsConfig(**mined(features))
     images, trained_on = select_rows(recipe(fresh), open_source(fresh).scan().catalog)
     save_with_baselines(tmp_path / "pairs", images.select(np.arange(trained_on)), config)
     listed = {"relation": "listed", "file": str(tmp_path / "pairs"), "mode": "redrawn"}
@@ -194,3 +195,24 @@ def test_a_few_copies_within_one_source_are_listed(
     assert "are near-copies" in capsys.readouterr().err
     with pytest.raises(UserError, match="near-copies"):
         scored(run, f"folder:{root}", near_copies=0.0)
+
+
+def test_near_copies_are_searched_once_for_a_cache_and_an_altered_one_is_refused(
+    first: tuple[Path, str], copies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = QUICK.model_copy(update={"near_copies": 1.0})
+
+    def run(cache: Path | None) -> dict[str, Any]:
+        found = evaluate(first[0], data=copies, config=config, protocols=["linear-1"], cache=cache)
+        return found[0].extra["near_copies_of_pretraining"]
+
+    searches: list[int] = []
+    search = leakage.near_copies
+    monkeypatch.setattr(leakage, "near_copies", lambda *a, **k: searches.append(1) or search(*a, **k))
+    assert run(None) == run(tmp_path) == run(tmp_path)
+    assert len(searches) == 2
+    (kept,) = tmp_path.glob("near-copies-*.npz")
+    arrays = dict(np.load(kept))
+    np.savez(kept, **(arrays | {name: arrays[name][:1] for name in ("left", "right")}))
+    with pytest.raises(UserError, match="was altered after it was written"):
+        run(tmp_path)

@@ -16,12 +16,12 @@ from sempairs.catalog.sources import open_source
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import Encoder, EncoderConfig, EncoderSpec
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.perturbations.transforms import TRANSFORMS
+from sempairs.evaluation.perturbations.whitening import Whitening
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.scores import Score
 from sempairs.evaluation.target import Target
 from sempairs.evaluation.tasks import TASKS
-from sempairs.evaluation.transforms import TRANSFORMS
-from sempairs.evaluation.whitening import Whitening
 
 CONFIG = EvaluationConfig(precision="float32")
 

@@ -126,3 +126,25 @@ def test_the_record_of_a_run_is_read_with_nulls_left_out(tmp_path: Path) -> None
     path.write_bytes(b"PAR1 nothing")
     with pytest.raises(UserError, match="no readable record of exposure"):
         leakage.read_exposure(path, HERE)
+
+
+def test_of_joined_sources_each_is_known_by_its_own_name(tmp_path: Path) -> None:
+    """Groups of a part are compared with those of the same source, and no other, and its near-copies count as
+    those of one source."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "x.png")
+    lines = "".join(f"- {{source: 'folder:{tmp_path / name}', name: {name}}}\n" for name in ("one", "two"))
+    (tmp_path / "parts.yaml").write_text(f"parts:\n{lines}")
+    path = tmp_path / "exposure.parquet"
+    columns = {"file_hash": ["a", "b"], "pixel_hash": [None, None], "split_group": ["g", "h"]}
+    pq.write_table(pa.table({"image_id": ["one/x", "two/y"], **columns}), path)
+    joined = f"joined:{tmp_path / 'parts.yaml'}"
+    found = leakage.read_exposure(path, joined)
+    images = catalog(split_group=["g", "h", "k"])
+    assert seen(found, images, f"folder:{tmp_path / 'one'}") == [True, False, False]
+    assert seen(found, images, f"folder:{tmp_path / 'two'}") == [False, True, False]
+    assert seen(found, images, joined) == [True, True, False]
+    assert seen(found, images, ELSEWHERE) == [False, False, False]
+    assert leakage.allowed(None, found, f"folder:{tmp_path / 'two'}") == leakage.OWN_SOURCE
+    assert leakage.allowed(None, found, ELSEWHERE) == leakage.OTHER_SOURCE

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from sempairs.evaluation import EvaluationConfig, linear
+from sempairs.evaluation import EvaluationConfig
+from sempairs.evaluation.probes import linear
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.scores import Features, Score, classification_scores, spread
 from sempairs.evaluation.tasks import Classification, Fold, Retrieval

@@ -11,10 +11,10 @@ from PIL import Image
 
 from sempairs.config import validate
 from sempairs.methods import METHODS
+from sempairs.runs.trackers import read_metrics
 from sempairs.training.loop import make_fabric
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import _Run, pretrain
-from sempairs.training.trackers import read_metrics
 
 KINDS = {
     "semantic": {"relation": "same_category", "mode": "redrawn"},
@@ -71,5 +71,5 @@ def test_a_method_trains(images: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_classifier_has_one_output_a_meaning_in_every_arm(images: Path, tmp_path: Path, kind) -> None:
     settings = recipe(images, "supervised", kind)
-    run = _Run(settings, tmp_path / "run", None, make_fabric(settings.speed))
+    run = _Run(settings, settings, tmp_path / "run", None, make_fabric(settings.speed), None)
     assert run.trainer.method.classifier.out_features == CLASSES

@@ -29,7 +29,7 @@ def table(sizes: list[int]) -> Catalog:
 
 def planned(catalog: Catalog, seed: int = 1, **changes: object) -> PairPlan:
     config = {"relation": "same_category", "mode": "redrawn", **changes}
-    return plan_pairs(catalog, PairsConfig.model_validate(config), draw_seed=seed)
+    return plan_pairs(catalog, PairsConfig(**config), draw_seed=seed)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw
 
 from sempairs.evaluation.records import Result, append_results
 from sempairs.files import sha256_file, stable_hash, write_json
+from sempairs.runs.sessions import Session
 from sempairs.study import ledger
 from sempairs.study.folder import Outcome, cell_folder, write_outcome
 from sempairs.study.plan import Cell, Plan, PlannedTask, cell_id, freeze
 from sempairs.study.recipe import StudyRecipe
 from sempairs.study.seal import seal_cell, seal_pictures
-from sempairs.training.provenance import Session
 
 TASKS = ("emoji-subgroup", "emoji-subgroup-held-out", "emoji-retrieval", "digits")
 FLOOR = {"emoji-subgroup": 12.0, "emoji-subgroup-held-out": 10.0, "emoji-retrieval": 8.0, "digits": 70.0}
@@ -147,6 +147,7 @@ def provenance(cell: Cell) -> dict[str, Any]:
         "optimiser": {"peak_lr": 0.3},
         "schedule": {"steps": 160, "steps_per_epoch": 32, "warm_up_steps": 0},
         "images_shown": 81920,
+        "crops_per_pair": 2,
         "initial_weights": {
             "encoder": stable_hash(["w", cell.seed]),
             "method": stable_hash(["m", cell.seed]),

@@ -9,10 +9,11 @@ import pytest
 
 from sempairs import precision
 from sempairs.errors import UserError
+from sempairs.recipes import recipe_path
 from sempairs.study.plan import PLAN_FILE, freeze, load_plan, make_plan
 from sempairs.study.recipe import load_study
 
-DEBUG = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
+DEBUG = recipe_path("debug")
 NAMES = {True: ("bf16-mixed", "bf16"), False: ("32-true", "float32")}
 
 

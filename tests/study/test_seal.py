@@ -19,6 +19,9 @@ from sempairs.cli.main import app
 from sempairs.config import validate
 from sempairs.errors import UserError
 from sempairs.files import read_json, sha256_file, stable_hash, write_json
+from sempairs.runs import sessions
+from sempairs.runs.sessions import package_sha256
+from sempairs.runs.trackers import Trackers
 from sempairs.study import ledger
 from sempairs.study.cell import run_cell
 from sempairs.study.folder import read_outcome
@@ -27,9 +30,6 @@ from sempairs.study.plan import freeze, load_plan, make_plan
 from sempairs.study.recipe import StudyRecipe
 from sempairs.study.report import write_report
 from sempairs.study.runner import prepare
-from sempairs.training import provenance
-from sempairs.training.provenance import package_sha256
-from sempairs.training.trackers import Trackers
 
 from .conftest import session, toy_list, toy_study
 
@@ -551,10 +551,10 @@ def test_the_hash_of_a_package_sees_every_file_that_can_matter(tmp_path: Path) -
 
 
 def test_code_outside_of_git_has_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "_git", lambda *_: None)
-    provenance._checkout_state.cache_clear()
-    state = provenance.code_state()
-    provenance._checkout_state.cache_clear()
+    monkeypatch.setattr(sessions, "_git", lambda *_: None)
+    sessions._checkout_state.cache_clear()
+    state = sessions.code_state()
+    sessions._checkout_state.cache_clear()
     assert (state.commit, state.dirty) == (None, None)
     assert state.package_sha256 == package_sha256()
 
@@ -699,7 +699,7 @@ def test_a_real_cell_resumed_by_other_code_is_named(
 ) -> None:
     out = Path(shutil.copytree(planned, tmp_path / "study"))
     true = package_sha256()
-    monkeypatch.setattr(provenance, "package_sha256", lambda: "0ther")
+    monkeypatch.setattr(sessions, "package_sha256", lambda: "0ther")
 
     def between() -> None:
         monkeypatch.undo()
@@ -725,7 +725,7 @@ def test_scoring_by_an_edited_package_is_named(
     out = Path(shutil.copytree(real, tmp_path / "study"))
     (out / "runs" / OURS / "record.json").unlink()
     edit_json(out / "runs" / OURS / "outcome.json", lambda outcome: outcome.update(state="interrupted"))
-    monkeypatch.setattr(provenance, "package_sha256", lambda: "0ther")
+    monkeypatch.setattr(sessions, "package_sha256", lambda: "0ther")
     assert run_cell(out, OURS).state == "finished"
     (misfit,) = gather(out).seal.misfits
     assert misfit.cells == (OURS,) and "code.package_sha256 is 0ther" in misfit.what
@@ -736,7 +736,7 @@ def test_a_package_edited_while_it_scores_breaks_the_cell(
 ) -> None:
     out = Path(shutil.copytree(planned, tmp_path / "study"))
     hashes = iter(["before", *["after"] * 9])
-    monkeypatch.setattr(provenance, "package_sha256", lambda: next(hashes))
+    monkeypatch.setattr(sessions, "package_sha256", lambda: next(hashes))
     outcome = run_cell(out, "random-init_seed0")
     assert outcome.state == "broken" and "was edited while the cell was scored" in outcome.error
 

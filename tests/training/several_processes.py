@@ -21,6 +21,7 @@ from sempairs.config import load_config
 from sempairs.encoders import weight_hash
 from sempairs.errors import UserError
 from sempairs.methods import Method, StepOutput
+from sempairs.runs.signals import Interrupted
 from sempairs.training import run
 from sempairs.training.data import Batch
 from sempairs.training.loop import Trainer
@@ -64,7 +65,7 @@ def pretrain(recipe: PretrainRecipe, out: Path, *, resume: bool, stop: int | Non
     said = ""
     try:
         run.pretrain(recipe, out, resume=resume)
-    except run.Interrupted as stopped:
+    except Interrupted as stopped:
         said = str(stopped)
     except UserError as error:
         (out / f"said-{dist.get_rank()}.txt").write_text(str(error))

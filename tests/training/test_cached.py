@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from sempairs.config import save_config
 from sempairs.methods import METHODS, Method, build_method
 from sempairs.methods.objectives.joint import JointObjective
+from sempairs.runs.checkpoint import load_checkpoint
 from sempairs.training.cached import encoders, micro_batch_note, micro_batches
-from sempairs.training.checkpoint import load_checkpoint
 from sempairs.training.run import pretrain
 from sempairs.views.records import Crop, Views
 

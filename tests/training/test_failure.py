@@ -18,8 +18,8 @@ from sempairs.config import save_config
 from sempairs.encoders import build_encoder
 from sempairs.errors import UserError
 from sempairs.methods import METHODS, build_method, simclr
+from sempairs.runs.checkpoint import load_checkpoint, write_state
 from sempairs.training import failure
-from sempairs.training.checkpoint import load_checkpoint, write_state
 from sempairs.training.data import batches, load_data
 from sempairs.training.failure import keep_failure, replay
 from sempairs.training.loop import NonFiniteLossError, Trainer, make_fabric

@@ -36,7 +36,7 @@ def written(out: Path) -> tuple[Any, Any, Any]:
 
 def stopped(recipe: PretrainRecipe, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was ended after its first checkpoint."""
-    from sempairs.training import run
+    from sempairs.runs import engine
 
     class Stop(Exception):  # noqa: N818
         pass
@@ -45,9 +45,9 @@ def stopped(recipe: PretrainRecipe, out: Path, monkeypatch: pytest.MonkeyPatch) 
         save_checkpoint(*arguments)
         raise Stop
 
-    save_checkpoint = run.save_checkpoint
+    save_checkpoint = engine.save_checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_checkpoint", save)
+        patch.setattr(engine, "save_checkpoint", save)
         with pytest.raises(Stop):
             pretrain(recipe, out)
 
@@ -103,7 +103,7 @@ def test_bf16_that_is_emulated_is_told_where_it_was_asked_for(
 def test_a_failure_is_taken_again_in_the_precision_of_the_run(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Any
 ) -> None:
-    from sempairs.training.checkpoint import write_state
+    from sempairs.runs.checkpoint import write_state
 
     machine(True)
     stopped(make_recipe(speed__precision="auto", monitor__every="0 steps"), tmp_path, monkeypatch)

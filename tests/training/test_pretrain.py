@@ -19,13 +19,14 @@ import torch
 from sempairs.config import load_config
 from sempairs.encoders import build_encoder, load_encoder
 from sempairs.errors import UserError
-from sempairs.training.checkpoint import load_checkpoint
+from sempairs.runs.checkpoint import load_checkpoint
+from sempairs.runs.sessions import package_sha256
+from sempairs.runs.trackers import read_metrics
 from sempairs.training.data import batches, load_data
 from sempairs.training.monitor import Monitor, choose_images, relative_std
-from sempairs.training.provenance import Provenance, package_sha256
+from sempairs.training.provenance import Provenance
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
-from sempairs.training.trackers import read_metrics
 from sempairs.views.maker import ViewMaker
 
 MakeRecipe = Callable[..., PretrainRecipe]
@@ -344,11 +345,11 @@ def file_size_limit(size: int) -> Iterator[None]:
 def test_full_disk_leaves_the_last_checkpoint(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sempairs.training import run
+    from sempairs.runs import engine
 
     recipe = make_recipe(schedule__duration="6 steps")
     whole = pretrain(recipe, tmp_path / "whole")
-    real, out = run.save_checkpoint, tmp_path / "run"
+    real, out = engine.save_checkpoint, tmp_path / "run"
 
     def then_full(folder: Path, step: int, *rest: Any) -> Path:
         if step == 3:
@@ -356,7 +357,7 @@ def test_full_disk_leaves_the_last_checkpoint(
         with file_size_limit(50_000):
             return real(folder, step, *rest)
 
-    monkeypatch.setattr(run, "save_checkpoint", then_full)
+    monkeypatch.setattr(engine, "save_checkpoint", then_full)
     with pytest.raises(UserError, match=r"could not be written to .*free some space.*--resume"):
         pretrain(recipe, out)
     monkeypatch.undo()

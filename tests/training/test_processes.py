@@ -24,12 +24,14 @@ from sempairs.encoders import load_encoder
 from sempairs.errors import UserError
 from sempairs.files import read_json
 from sempairs.methods import METHODS
-from sempairs.training import loop, processes
+from sempairs.runs import processes
+from sempairs.runs.checkpoint import Checkpoint, load_checkpoint
+from sempairs.runs.signals import Interrupted
+from sempairs.runs.trackers import read_metrics
+from sempairs.training import loop
 from sempairs.training.batch_norm import SyncBatchNorm, synchronise
-from sempairs.training.checkpoint import Checkpoint, load_checkpoint
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.run import Interrupted, pretrain
-from sempairs.training.trackers import read_metrics
+from sempairs.training.run import pretrain
 
 MakeRecipe = Callable[..., PretrainRecipe]
 

@@ -14,7 +14,7 @@ from sempairs.cli.main import app
 from sempairs.config import load_config, save_config, validate
 from sempairs.errors import UserError
 from sempairs.recipes import FOLDER
-from sempairs.training import processes
+from sempairs.runs import processes
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.views.config import LocalConfig
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -20,11 +19,13 @@ from sempairs.encoders import load_encoder
 from sempairs.errors import UserError
 from sempairs.files import read_json, write_json
 from sempairs.methods import METHODS
-from sempairs.training.checkpoint import load_checkpoint
-from sempairs.training.provenance import Provenance, package_sha256
+from sempairs.runs.checkpoint import load_checkpoint
+from sempairs.runs.sessions import package_sha256
+from sempairs.runs.signals import Interrupted
+from sempairs.runs.trackers import Trackers, read_metrics
+from sempairs.training.provenance import Provenance
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.run import Interrupted, pretrain
-from sempairs.training.trackers import Trackers, read_metrics
+from sempairs.training.run import pretrain
 
 MakeRecipe = Callable[..., PretrainRecipe]
 TIMINGS = ("data_seconds", "step_seconds", "pairs_per_second")
@@ -44,27 +45,6 @@ def contents(out: Path) -> dict[str, tuple[bytes, int]]:
         for path in sorted(out.rglob("*"))
         if path.is_file()
     }
-
-
-def test_kill_minus_nine_changes_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """At random moments, before calls that change the file system, and in the middle of checkpoint files."""
-    recipe = make_recipe(
-        speed__precision="bf16-mixed", checkpoint__every="2 steps", schedule__duration="6 steps"
-    )
-    save_config(recipe, tmp_path / "recipe.yaml")
-    script = Path(__file__).with_name("killed_runs.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "recipe.yaml"), str(tmp_path)],
-        capture_output=True, text=True, timeout=250, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    kills = json.loads(done.stdout.splitlines()[-1])
-    whole = outcome(tmp_path / "whole")
-    assert len(whole[1]) == 6
-    for scenario, count in {"moments": 4, "calls": 8, "torn": 4}.items():
-        assert kills[scenario] >= count
-        assert outcome(tmp_path / scenario) == whole
-        assert not list((tmp_path / scenario).rglob(".partial-*"))
 
 
 # Objectives and samplers beside the usual ones, and methods that carry queues, targets and codes under them.
@@ -95,7 +75,7 @@ class Stop(Exception):  # noqa: N818
 def test_every_method_and_optimiser_resumes(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, optimiser: str
 ) -> None:
-    from sempairs.training import run
+    from sempairs.runs import engine
 
     method, _, other = method.partition(" with ")
     recipe = make_recipe(
@@ -105,7 +85,7 @@ def test_every_method_and_optimiser_resumes(
         monitor__log_every=3,
     )  # fmt: skip
     whole = pretrain(recipe, tmp_path / "whole")
-    real = run.save_checkpoint
+    real = engine.save_checkpoint
 
     def crash_after_two(folder: Path, step: int, *rest: Any) -> Path:
         path = real(folder, step, *rest)
@@ -113,7 +93,7 @@ def test_every_method_and_optimiser_resumes(
             raise Stop
         return path
 
-    monkeypatch.setattr(run, "save_checkpoint", crash_after_two)
+    monkeypatch.setattr(engine, "save_checkpoint", crash_after_two)
     with pytest.raises(Stop):
         pretrain(recipe, tmp_path / "cut")
     monkeypatch.undo()

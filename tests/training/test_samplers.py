@@ -123,7 +123,7 @@ def test_too_large_a_batch_is_one_line() -> None:
 
 def test_names_are_checked() -> None:
     assert validate(Recipe, {"sampler": {"name": "distinct_meanings"}}).sampler == DISTINCT
-    with pytest.raises(UserError, match="names no sampler; did you mean 'shuffled'"):
+    with pytest.raises(UserError, match=r"sampler\.name is unknown, got 'shufled'; did you mean 'shuffled'"):
         validate(Recipe, {"sampler": {"name": "shufled"}})
 
 

@@ -19,7 +19,6 @@ from sempairs.methods.objectives.joint import JointObjective
 from sempairs.training import compiled
 from sempairs.training.cached import micro_batches
 from sempairs.training.data import TrainingData, batches, load_data
-from sempairs.training.draws import step_draws
 from sempairs.training.loop import Trainer, make_fabric
 from sempairs.training.optimisers import LARS, build_optimiser
 from sempairs.training.recipe import OptimiserConfig, PretrainRecipe
@@ -239,18 +238,6 @@ def test_following_networks_against_a_loop() -> None:
     target.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     follow(target, source, 0.9)
     torch.testing.assert_close(dict(target.named_parameters()), expected, rtol=1e-12, atol=1e-14)
-
-
-def test_dropout_is_drawn_anew_by_step_and_leaves_torchs_state_alone() -> None:
-    before = torch.get_rng_state()
-    masks = {}
-    for key in ((0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1), (0, 0, 0)):
-        with step_draws(*key, torch.device("cpu")):
-            drawn = torch.rand(8)
-        assert key not in masks or torch.equal(masks[key], drawn)
-        masks[key] = drawn
-    assert len({tuple(mask.tolist()) for mask in masks.values()}) == 4
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_run_with_dropout_is_the_same_whatever_was_drawn_before(

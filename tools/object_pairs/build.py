@@ -178,6 +178,7 @@ def catalogue(collection: Collection) -> tuple[Catalog, dict[str, bytes]]:
                     "split_group": collection.group[model.key],
                     "split": split if split == "test" or not held_out else None,
                     "held_out": held_out,
+                    "kind": thing.named.kind.lower(),
                     "maker": model.maker,
                     "library": model.library,
                     "title": model.name,

@@ -6,14 +6,11 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from emoji_pairs.groups import rmse
 from object_pairs.furniture import PACKAGE
 from object_pairs.groups import HELD_OUT, NEAR, makers_of_names
 from object_pairs.render import LEVELS, SIDES, SIZE
 from sempairs.catalog import Catalog
-from sempairs.catalog.taxonomy import top
 from sempairs.release.card import crossed, markdown_table
 
 if TYPE_CHECKING:
@@ -45,9 +42,8 @@ def describe(catalog: Catalog, collection: Collection) -> tuple[str, list[tuple[
         f"one of {makers} makers and bears one of {len(names):,} names. Two sides of one object are a "
         "semantic pair; so are two objects of one name by two makers. Every model is under CC-BY or CC0."
     )
-    kinds = np.array([top(path) for path in catalog.column("category")], dtype=object)
     return summary, [
-        ("By kind", crossed(catalog.with_column("kind", kinds), "kind")),
+        ("By kind", crossed(catalog, "kind")),
         ("Three relations", _relations(collection)),
         ("What it is for, and what not", _PURPOSE),
         ("Columns of its own", markdown_table(["column", "meaning"], _COLUMNS)),
@@ -73,7 +69,10 @@ _COLUMNS = [
     ["image_id, uri", "unique key; model and side"],
     ["file_hash, pixel_hash", "SHA-256 of the WebP bytes; of the size and the decoded RGBA values"],
     ["licence, attribution", "SPDX id of the model's licence; whom to name"],
-    ["category", "kind and name, joined by a slash; the kind of a name is that of most of its models"],
+    [
+        "category, kind",
+        "kind and name, joined by a slash; the kind alone, for a name that of most of its models",
+    ],
     ["concept", "the object: library and model"],
     ["domain", "the side it is seen from, its front being known from the source"],
     ["maker, library", "who made the model; the library it lies in"],

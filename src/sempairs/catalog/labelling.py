@@ -6,9 +6,9 @@ tree, and classes are chosen by the names that the source gives them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +23,7 @@ from sempairs.catalog.table import Catalog
 from sempairs.catalog.trees import apply_tree, category_names
 from sempairs.catalog.wordnet import wnid_of
 from sempairs.config import Config
-from sempairs.errors import UserError, nearest, unknown
-from sempairs.progress import tell
+from sempairs.errors import UserError, unknown
 from sempairs.texts import read_text
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -61,12 +60,6 @@ class Labelling(Config):
         return lists
 
 
-class LabellingSection(Config):
-    """The data section on its own, so that errors name its fields as `data.…`."""
-
-    data: Labelling
-
-
 def label(catalog: Catalog, labelling: Labelling, *, draw: bool = True) -> Catalog:
     """The catalogue as a recipe wants it labelled; every image has a split where the source says none at all.
 
@@ -84,38 +77,6 @@ def label(catalog: Catalog, labelling: Labelling, *, draw: bool = True) -> Catal
     if labelling.tree is not None:
         catalog = apply_tree(catalog, labelling.tree, collapse=labelling.tree_collapse)
     return catalog
-
-
-def filtered(catalog: Catalog, where: Mapping[str, Any]) -> Catalog:
-    """The images that have one of the given values in each column of `where`; values that none has are told.
-
-    Raises: UserError for a column that is not there, what is no list of values, and if no image is left.
-    """
-    keep = np.ones(len(catalog), dtype=bool)
-    for column, allowed in where.items():
-        if not isinstance(allowed, list | tuple):
-            raise UserError(f"data.where.{column}", "must be a list of values", allowed)
-        if column not in catalog.names:
-            raise unknown("data.where", column, catalog.names)
-        codes, values = catalog.coded(column)
-        text = pa.types.is_string(catalog.base.column(column).type)
-        wanted = [_as_held(value) if text else value for value in allowed]
-        for value in wanted:
-            if value not in values and not (value is None and (codes < 0).any()):
-                near = nearest(str(value), map(str, values))
-                tell(
-                    f"data.where.{column}: no image has {value!r}"
-                    + (f"; did you mean {near!r}?" if near else "")
-                )
-        keep &= np.array([value in wanted for value in [*values, None]], dtype=bool)[codes]
-    if not keep.any():
-        raise UserError("data.where", "must leave some images", dict(where), "loosen the filter")
-    return catalog if keep.all() else catalog.select(keep)
-
-
-def _as_held(value: Any) -> Any:
-    """A value as a column of texts holds it: YAML has 2007 for a number."""
-    return value if value is None else plain(str(value))
 
 
 def choose_classes(catalog: Catalog, classes: int | Sequence[str] | str, *, seed: int = 0) -> Catalog:

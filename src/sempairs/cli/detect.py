@@ -60,7 +60,7 @@ def detect(
     index.html with drawn pictures. The detector of the last iteration is scored; nothing is chosen on test
     pictures. With several GPUs, start it with torchrun: the batch is shared out and normalisation is SyncBN.
     """
-    from sempairs.evaluation.detection.config import make_recipe
+    from sempairs.detection.config import make_recipe
 
     loaded = make_recipe(
         encoder,
@@ -72,14 +72,9 @@ def detect(
         seed=seed,
         prefix=prefix,
     )
-    from sempairs.evaluation.detection.run import detect as run
-    from sempairs.training.run import Interrupted
+    from sempairs.detection.run import detect as run
 
-    try:
-        results = run(loaded, out, resume=resume, device=device)
-    except Interrupted as stop:
-        typer.echo(str(stop), err=True)
-        raise typer.Exit(130) from None
+    results = run(loaded, out, resume=resume, device=device)
     for row in results:
         mark = "*" if row.primary else " "
         typer.echo(f"{row.task}  {row.protocol}  {row.metric:<10}{mark} {100 * row.value:5.1f}  n {row.n}")

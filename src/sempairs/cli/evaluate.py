@@ -81,7 +81,10 @@ def _show_protocols(wanted: bool) -> None:
         typer.echo(f"  takes: {', '.join(kind.__name__ for kind in protocol.takes)}")
         typer.echo(f"  metrics: {', '.join(protocol.metrics)}")
         settings = protocol.settings(EvaluationConfig())
-        typer.echo(f"  settings: {json.dumps(settings, ensure_ascii=False)}\n")
+        typer.echo(f"  settings: {json.dumps(settings, ensure_ascii=False)}")
+        own = protocol.Config().model_dump(mode="json")
+        told = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in own.items()]
+        typer.echo(f"  --set: {', '.join(told) or 'none of its own'}\n")
     raise typer.Exit
 
 

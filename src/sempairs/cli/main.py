@@ -30,13 +30,21 @@ from sempairs.cli import (
 )
 from sempairs.errors import UserError
 from sempairs.progress import withdraw
+from sempairs.runs.signals import Interrupted
 
 # Typer carries its own copy of Click or depends on it, by version; its base class of errors is reached so.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 
 class _Stopped(Exception):  # noqa: N818 (no fault)
-    """Ctrl-C, under a name that Typer does not turn into a status without a word."""
+    """Ctrl-C, under a name that Typer does not turn into a status without a word.
+
+    mark: how its line begins. That work was saved and goes on with some command is no error.
+    """
+
+    def __init__(self, stop: KeyboardInterrupt) -> None:
+        super().__init__(str(stop) or "stopped")
+        self.mark = "" if isinstance(stop, Interrupted) else "error: "
 
 
 class _Verbs(TyperGroup):
@@ -44,7 +52,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            raise _Stopped(str(stop) or "stopped") from stop
+            raise _Stopped(stop) from stop
 
 
 app = typer.Typer(
@@ -112,7 +120,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     try:
         status = app(arguments, standalone_mode=False, prog_name="sempairs")
     except _Stopped as stop:
-        return _say(str(stop), 130, debug)
+        return _say(str(stop), 130, debug, stop.mark)
     except (typer.Abort, KeyboardInterrupt):
         return _say("stopped", 130, debug)
     except UserError as error:
@@ -155,15 +163,15 @@ def _of_system(error: OSError) -> str:
     return f"{line} {path.parent if path.name.startswith('.partial-') else path}"
 
 
-def _say(line: str, status: int, debug: bool) -> int:
+def _say(line: str, status: int, debug: bool, mark: str = "error: ") -> int:
     if debug:
         traceback.print_exc()
     # Of several processes, started by torchrun or srun, one says what went wrong.
     if os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")) != "1":
-        from sempairs.training.processes import first_to_tell
+        from sempairs.runs.processes import first_to_tell
 
         if not first_to_tell():
             return status
     withdraw()
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    print(f"{mark}{' '.join(line.split())}", file=sys.stderr)
     return status

@@ -13,7 +13,7 @@ from sempairs.cli.audit import audit
 from sempairs.cli.relation_options import SETTINGS, RelationCommand
 
 if TYPE_CHECKING:
-    from sempairs.catalog.labelling import Labelling
+    from sempairs.catalog.selection import DataConfig
     from sempairs.catalog.table import Catalog
     from sempairs.pairs.config import PairsConfig
     from sempairs.pairs.stats import PairStats
@@ -107,19 +107,17 @@ def build(
         )
     # The folder holds the semantic set and every baseline, whichever arm the recipe trains on.
     config = validate(PairsSection, {"pairs": chosen | {"arm": "semantic"}}).pairs
-    data = data | {
-        k: v for k, v in (("split", split), ("split_seed", split_seed), ("tree", tree)) if v is not None
-    }
-    _labelling(data)
+    images = _data(data, split=split, split_seed=split_seed, tree=tree)
     if dry_run:
         import yaml
 
-        shown = {"data": data, "pairs": config.model_dump(mode="json")}
+        said = images.model_dump(mode="json", exclude_unset=True)
+        shown = {"data": said, "pairs": config.model_dump(mode="json")}
         typer.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), nl=False)
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("--out", "must be a new or empty folder", str(out), "choose another, or remove it")
-    _build(data, config, out)
+    _build(images, config, out)
 
 
 @app.command("check")
@@ -144,10 +142,9 @@ def check(
     from sempairs.pairs.listing import check_list
 
     data, _ = _sections(recipe_or_source, [])
-    data = data | {k: v for k, v in (("split", split), ("split_seed", split_seed)) if v is not None}
-    _labelling(data)
-    catalog = scan_and_tell(open_source(data["source"]), progress=True).catalog
-    found = check_list(file, ImageIndex(_images(data, catalog, listed=True)))
+    images = _data(data, split=split, split_seed=split_seed)
+    catalog = scan_and_tell(open_source(images.source), progress=True).catalog
+    found = check_list(file, ImageIndex(_images(images, catalog, listed=True)))
     for problem in found.problems:
         typer.echo(f"{found.unit} {problem.line}: {' '.join(problem.said.split())}")
     if found.problems:
@@ -203,13 +200,13 @@ def _sections(recipe_or_source: str, overrides: list[str]) -> tuple[dict[str, An
     return data, pairs
 
 
-def _build(data: dict[str, Any], config: PairsConfig, out: Path) -> None:
+def _build(data: DataConfig, config: PairsConfig, out: Path) -> None:
     from sempairs.catalog.sources import open_source, scan_and_tell
     from sempairs.pairs.relations.listed import Listed
     from sempairs.pairs.stats import pair_stats
     from sempairs.pairs.table import save_with_baselines
 
-    scan = scan_and_tell(open_source(data["source"]), progress=True)
+    scan = scan_and_tell(open_source(data.source), progress=True)
     listed = isinstance(config, Listed) and not Path(config.file).is_dir()
     pairs = save_with_baselines(out, _images(data, scan.catalog, listed=listed), config)
     if config.count is not None and pairs.pairs_per_epoch < config.count:
@@ -218,31 +215,22 @@ def _build(data: dict[str, Any], config: PairsConfig, out: Path) -> None:
     typer.echo(f"{out}: use it in pretraining with pairs.relation=listed, pairs.file={out}", err=True)
 
 
-def _labelling(data: dict[str, Any]) -> Labelling:
-    """What the data section says about labels. Raises: UserError, also for a key that no section has."""
-    from sempairs.catalog.labelling import LabellingSection
+def _data(section: dict[str, Any], **options: Any) -> DataConfig:
+    """The data section with the options that were given in the place of its own values. Raises: UserError."""
+    from sempairs.catalog.selection import DataSection
     from sempairs.config import validate
 
-    others = ("source", "split", "where", "store_size", "store", "memory")
-    section = {"data": {name: value for name, value in data.items() if name not in others}}
-    return validate(LabellingSection, section).data
+    given = {name: value for name, value in options.items() if value is not None}
+    return validate(DataSection, {"data": section | given}).data
 
 
-def _images(data: dict[str, Any], catalog: Catalog, *, listed: bool = False) -> Catalog:
+def _images(data: DataConfig, catalog: Catalog, *, listed: bool = False) -> Catalog:
     """The images of the split, as pretraining chooses them. listed: a list of one's own says which pairs; of
     all images, it is not to be divided by splits that are drawn."""
-    from sempairs.catalog.labelling import filtered, label
-    from sempairs.errors import unknown
+    from sempairs.catalog.selection import ALL, select_images
 
-    split = str(data.get("split", "train"))
-    catalog = label(catalog, _labelling(data), draw=not (listed and split == "all"))
-    catalog = filtered(catalog, data.get("where") or {})
-    if split == "all":
-        return catalog
-    found = catalog.column("split")
-    if not (found == split).any():
-        raise unknown("--split", split, [*sorted({str(name) for name in found if name is not None}), "all"])
-    return catalog.select(found == split)
+    draw = not (listed and data.split == ALL)
+    return select_images(catalog, data, whole=True, draw=draw, field="--split")[0]
 
 
 def _print(stats: PairStats) -> None:

@@ -68,7 +68,7 @@ def pretrain(
     if dry_run:
         import yaml
 
-        from sempairs.training.processes import launch
+        from sempairs.runs.processes import launch
 
         if launch().rank > 0:
             return
@@ -79,16 +79,10 @@ def pretrain(
     if out is None:
         raise UserError("--out", "is required", remedy="name a folder for the run")
 
-    from sempairs.training.processes import rank
-    from sempairs.training.run import Interrupted
+    from sempairs.runs.processes import rank
     from sempairs.training.run import pretrain as run
 
-    try:
-        summary = run(loaded, out, resume=resume)
-    except Interrupted as stop:
-        if rank() == 0:
-            typer.echo(str(stop), err=True)
-        raise typer.Exit(130) from None
+    summary = run(loaded, out, resume=resume)
     if rank() > 0:
         return
     if summary.already_finished:

@@ -85,7 +85,6 @@ def run(
     try:
         done = run_study(load_study(recipe, tuple(overrides or ()), seeds=seeds), out, jobs=jobs)
     except KeyboardInterrupt as stop:
-        # Said here: Typer would end the program with the status alone.
         again = [
             "sempairs study run",
             str(recipe),
@@ -94,8 +93,7 @@ def run(
             *([f"--seeds {seeds}"] if seeds else []),
             *(f"--set {o!r}" for o in overrides or ()),
         ]
-        typer.echo(f"error: {stop or 'stopped'}; resume with: {' '.join(again)}", err=True)
-        raise typer.Exit(130) from None
+        raise KeyboardInterrupt(f"{stop or 'stopped'}; resume with: {' '.join(again)}") from stop
     typer.echo(summary(done.findings))
     for line in done.broken:
         typer.echo(f"broken: {line}", err=True)

@@ -14,7 +14,7 @@ from sempairs.encoders.narrow_strides import avoid_narrow_strides
 from sempairs.encoders.small_maps import use_matrix_products
 from sempairs.encoders.weights import load_weights, read_weights
 from sempairs.errors import UserError, unknown
-from sempairs.keyed import text_key
+from sempairs.keyed import torch_draws
 
 TINY = "tiny-resnet"
 #: Arguments of timm.models.resnet.ResNet for 1.23 million parameters and features of width 256. The "deep"
@@ -73,9 +73,7 @@ def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     Raises: UserError for an unknown architecture, options it does not take, a stem it cannot have, or a
     weights file that does not fit.
     """
-    # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(int(text_key(seed, "weights", ["encoder"])[0]) >> 1)
+    with torch_draws(seed, "weights", "encoder"), torch.device("cpu"):
         model = _tiny(config) if config.arch == TINY else _timm(config)
     # Models whose head has a hidden layer keep it when the classifier goes; timm declares its width apart.
     declared: Any = getattr(model, "head_hidden_size", None)

@@ -1,26 +1,108 @@
-"""Settings of an evaluation: everything here is part of a result's settings hash."""
+"""Settings of an evaluation: its own, and those that protocols bring along.
+
+The section `evaluation` of a study, and `--set` of `sempairs evaluate`, is one flat section. A few keys
+belong to every evaluation; they are the fields here. Every other key is a field of the `Config` of some
+protocol, of the package or of a plugin, under its own name. A name that several protocols have is one setting
+that all of them take.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-import numpy as np
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from sempairs.config import Config
 from sempairs.precision import Precision, auto_precision
+from sempairs.registry import Registry
 
-Positive = Annotated[float, Field(gt=0)]
+if TYPE_CHECKING:
+    from sempairs.evaluation.protocols.base import Protocol
+
+
+class ProtocolConfig(Config):
+    """The settings of a protocol, each with a default: keys of the section `evaluation`."""
+
+
+C = TypeVar("C", bound=ProtocolConfig)
+P = TypeVar("P", bound="type[Protocol]")
+
+
+class Protocols:
+    """All protocols by name, and the settings that they bring along."""
+
+    def __init__(self) -> None:
+        self._registry: Registry[Protocol] = Registry("protocol", "sempairs.evaluation.protocols")
+        self._owners: dict[str, list[type[ProtocolConfig]]] = {}
+
+    def register(self, protocol: P) -> P:
+        """Decorator that files a protocol under the name its class states.
+
+        Raises: ValueError if it states none, or the name is taken; if a setting has no default, is called as
+        one of every evaluation, or as one that has another type in another protocol.
+        """
+        owners = dict(self._owners)
+        for name, field in protocol.Config.model_fields.items():
+            what = f"protocol {protocol.name!r}: the setting {name!r}"
+            if field.is_required():
+                raise ValueError(f"{what} needs a default")
+            if name in EvaluationConfig.model_fields:
+                raise ValueError(f"{what} is called as one that every evaluation has")
+            known = owners.get(name, [])
+            if known and _type_of(known[0].model_fields[name]) != _type_of(field):
+                types = [_type_of(each)[0] for each in (field, known[0].model_fields[name])]
+                raise ValueError(
+                    f"{what} is {types[0]}, and {types[1]} in {known[0].__name__}: one name, one type"
+                )
+            owners[name] = [*known, *([] if protocol.Config in known else [protocol.Config])]
+        self._registry.register(protocol())
+        self._owners = owners
+        return protocol
+
+    def get(self, name: str) -> Protocol:
+        """The protocol called `name`. Raises: UserError that lists the choices and suggests the nearest."""
+        return self._registry.get(name)
+
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted."""
+        return self._registry.names()
+
+    def settings(self) -> dict[str, FieldInfo]:
+        """The settings of all protocols by name; of a shared one, as the first has it."""
+        self.names()  # all are registered then
+        return {name: owners[0].model_fields[name] for name, owners in self._owners.items()}
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings as JSON values, checked by the protocols that have them.
+
+        Null is as if it were not given, where it is no value. Raises: ValidationError that names the key.
+        """
+        known = self.settings()
+        for key, value in given.items():
+            if key not in known:
+                error: Any = {"type": "extra_forbidden", "loc": (key,), "input": value}
+                raise ValidationError.from_exception_data("evaluation", [error])
+        kept = {key: value for key, value in given.items() if value is not None or _optional(known[key])}
+        found: dict[str, Any] = {}
+        for config in dict.fromkeys(config for key in kept for config in self._owners[key]):
+            own = {key: value for key, value in kept.items() if key in config.model_fields}
+            found |= config.model_validate(own).model_dump(mode="json", include=set(own))
+        return {key: found[key] for key in kept}
+
+
+#: The protocols, by their names.
+PROTOCOLS = Protocols()
 
 
 class EvaluationConfig(Config):
-    """How tasks are run. The defaults are the protocols as published; a quick study lowers their cost."""
+    """How tasks are run. Settings of protocols are keys too; those left out are as each protocol has them."""
+
+    model_config = ConfigDict(extra="allow")
 
     max_fit_images: Annotated[int, Field(ge=10)] | None = None
     """At most so many images to fit on (validation included), a keyed stratified subset; null: all."""
-    lambdas: int | tuple[float, ...] = 45
-    """Regularisation strengths λ of the linear probe: a list, or n for Ericsson's logspace(-6, 5, n)."""
-    knn: tuple[Literal["knn-20-0.07", "knn-200-0.1"], ...] = ("knn-20-0.07", "knn-200-0.1")
     folds: Annotated[int, Field(ge=3, le=20)] = 5
     repeats: Annotated[int, Field(ge=1, le=100)] = 3
     """Repeats of the stratified folds of small sets (stamps, digits)."""
@@ -34,46 +116,24 @@ class EvaluationConfig(Config):
     listed in the result. More refuse the task; 1 goes on knowingly. null: .1 where pretraining and task name
     one source, whose splits are its own (emoji-pairs has .06: clocks and arrows that are each other's mirror
     images), .01 elsewhere. No part of the settings hash: the numbers stay the same."""
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    """Of protocols that train for epochs (linear-moco-1, linear-simclr-1, low-shot); null: as published."""
-    steps: Annotated[int, Field(ge=1)] | None = None
-    """Of protocols that train for steps (fine-tune-1); null: as published."""
-    episodes: Annotated[int, Field(ge=2)] | None = None
-    """Of few-shot-5-5; null: as published."""
-    probe_views: Literal["augmented", "none"] = "augmented"
-    """What linear-moco-1 and linear-simclr-1 fit on: random crops and flips, or features of whole images."""
-    fine_tune_rates: tuple[Positive, ...] | None = None
-    """Learning rates that fine-tune-1 chooses among; null: as published."""
-    fine_tune_decays: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    """Weight decays times the rate that fine-tune-1 chooses among; null: as published."""
-    svm_costs: tuple[Positive, ...] | None = None
-    """Costs that voc07-svm-1 chooses among; null: as published."""
-    low_shot_lists: dict[Literal["low-shot-1", "low-shot-10"], str] = Field(default_factory=dict)
-    """Files that name the labelled images, one a line, for example ImageNet's published 1percent.txt."""
 
-    @field_validator("fine_tune_rates", "fine_tune_decays", "svm_costs")
-    @classmethod
-    def _some(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if value is not None and not value:
-            raise ValueError("must be a list of numbers, or null")
-        return value
+    @model_validator(mode="after")
+    def _of_protocols(self) -> Self:
+        if self.__pydantic_extra__:
+            read = PROTOCOLS.read(self.__pydantic_extra__)
+            self.__pydantic_extra__.clear()
+            self.__pydantic_extra__.update(read)
+        return self
 
-    @field_validator("lambdas")
     @classmethod
-    def _a_grid(cls, value: int | tuple[float, ...]) -> int | tuple[float, ...]:
-        if isinstance(value, int):
-            if not 1 <= value <= 200:
-                raise ValueError("must be a list, or a number of strengths from 1 to 200")
-        elif not value or min(value) <= 0:
-            raise ValueError("must be a list of numbers greater than 0")
-        return value
+    def known_fields(cls) -> dict[str, FieldInfo]:
+        """Its own, and the settings of all protocols."""
+        return {**cls.model_fields, **PROTOCOLS.settings()}
 
-    @field_validator("knn")
-    @classmethod
-    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("must not name a setting twice")
-        return value
+    def of(self, config: type[C]) -> C:
+        """The settings of a protocol: those given, and its defaults. config: its `Config`."""
+        given = self.__pydantic_extra__ or {}
+        return config.model_validate({key: given[key] for key in given if key in config.model_fields})
 
     def settled(self, device: str) -> EvaluationConfig:
         """With the precision that `auto` takes on a device."""
@@ -87,18 +147,11 @@ class EvaluationConfig(Config):
         assert self.precision != "auto"
         return self.precision
 
-    def low_shot_list(self, protocol: str) -> str | None:
-        """The file that names a low-shot protocol's images, if there is one."""
-        return {str(name): path for name, path in self.low_shot_lists.items()}.get(protocol)
 
-    @property
-    def chooses_lambda(self) -> bool:
-        """Whether there is more than one strength to choose from."""
-        return len(self.lambda_grid) > 1
+def _type_of(field: FieldInfo) -> tuple[str, str]:
+    """What a setting may be, as texts that are equal where it may be the same."""
+    return repr(field.annotation), repr(field.metadata)
 
-    @property
-    def lambda_grid(self) -> tuple[float, ...]:
-        """The strengths in increasing order."""
-        if isinstance(self.lambdas, int):
-            return tuple(float(value) for value in np.logspace(-6, 5, self.lambdas))
-        return tuple(sorted(set(self.lambdas)))
+
+def _optional(field: FieldInfo) -> bool:
+    return field.annotation is Any or type(None) in getattr(field.annotation, "__args__", ())

@@ -19,7 +19,7 @@ from sempairs.errors import UserError
 from sempairs.evaluation.target import Target
 from sempairs.files import atomic_write, sha256_bytes, stable_hash
 from sempairs.precision import Precision
-from sempairs.training.provenance import package_sha256
+from sempairs.runs.sessions import package_sha256
 from sempairs.views.config import ViewsConfig
 from sempairs.views.maker import ViewMaker
 from sempairs.views.store import PixelStore, rows_hash, store_key

@@ -14,11 +14,14 @@ result, beside the share that was allowed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +32,11 @@ from sempairs.catalog.images import UnreadableImage, pixel_hash
 from sempairs.catalog.near_copies import NearCopies, near_copies, sketch
 from sempairs.catalog.sources import Source, open_source
 from sempairs.catalog.sources.base import unreadable
+from sempairs.catalog.sources.joined import JoinedSource
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
+from sempairs.files import atomic_write, sha256_bytes, stable_hash
+from sempairs.views.store import rows_hash
 
 Int = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -65,10 +71,14 @@ def read_exposure(path: Path, source: str) -> Exposure:
     source = _spec(source)
     files, pixels = (frozenset(table.column(n).drop_null().to_pylist()) for n in COLUMNS[:2])
     groups: dict[str, set[str]] = {}
-    pairs = zip(table.column("source").to_pylist(), table.column("split_group").to_pylist(), strict=True)
-    for named, group in set(pairs):
+    # Of an image's id only what stands before the first slash: where sources were joined, it tells which.
+    starts = (name.partition("/")[0] for name in table.column("image_id").to_pylist())
+    columns = (table.column(name).to_pylist() for name in ("source", "split_group"))
+    for start, named, group in set(zip(starts, *columns, strict=True)):
         if group is not None:
-            groups.setdefault(source if named is None else _spec(named), set()).add(group)
+            spec = source if named is None else _spec(named)
+            for name in {spec, _parts(spec).get(start, spec)}:
+                groups.setdefault(name, set()).add(group)
     own = frozenset(groups.pop(source, ()))
     others = tuple((name, frozenset(found)) for name, found in sorted(groups.items()))
     sketches, rows = sketches_of(table.column("sketch"))
@@ -80,6 +90,15 @@ def _spec(source: str) -> str:
     with suppress(UserError):  # the images may be gone from this machine; hashes are compared all the same
         return open_source(source).spec
     return source
+
+
+@cache
+def _parts(source: str) -> Mapping[str, str]:
+    """Of a joined source the spec of each part, by what its ids begin with; of any other nothing."""
+    with suppress(UserError):
+        opened = open_source(source) if source.startswith("joined:") else None
+        return opened.specs if isinstance(opened, JoinedSource) else {}
+    return {}
 
 
 def fill_pixel_hashes(source: Source, catalog: Catalog, rows: Int) -> Catalog:
@@ -167,24 +186,61 @@ class SeenNearly:
         return {"images": len(chosen), "share": len(chosen) / max(1, len(scored)), "first": listed}
 
 
-def seen_nearly(exposure: Exposure, source: Source, catalog: Catalog, rows: Int) -> SeenNearly | None:
-    """Near-copies among the images at `rows`, each decoded once; None where the record has no sketches."""
+def seen_nearly(
+    exposure: Exposure, source: Source, catalog: Catalog, rows: Int, *, folder: Path | None = None
+) -> SeenNearly | None:
+    """Near-copies among the images at `rows`, each decoded once; None where the record has no sketches.
+
+    folder: where what was found is kept, under hashes of the images, of what pretraining saw and of
+    the package's code: the cells of a study search once. Raises: UserError for a file there that was altered.
+    """
     if exposure.sketches is None:
         return None
+    kept = None
+    if folder is not None:
+        from sempairs.runs.sessions import package_sha256
+
+        shown = sha256_bytes(np.ascontiguousarray(exposure.sketches).tobytes())
+        key = stable_hash([rows_hash(catalog.select(rows)), shown, package_sha256()])
+        kept = folder / f"near-copies-{key[:32]}.npz"
+        if kept.exists():
+            return SeenNearly(rows, _kept(kept), exposure)
     uris = catalog.column("uri")[rows]
     drawn = [
         np.frombuffer(small, dtype=np.uint8) if small is not None else sketch(_image(source, uri))
         for uri, (_, small) in zip(uris, fingerprints(source, list(uris)), strict=True)
     ]
     found = near_copies(np.stack(drawn), exposure.sketches, shown=len(rows) > 2000)
+    if kept is not None:
+        arrays = {field.name: getattr(found, field.name) for field in fields(NearCopies)}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(kept) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays, sha256=np.array(_digest(arrays)))
     return SeenNearly(rows, found, exposure)
+
+
+def _kept(path: Path) -> NearCopies:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {field.name: file[field.name] for field in fields(NearCopies)}
+            digest = str(file["sha256"])
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError(str(path), f"is damaged ({error})", remedy="remove it") from None
+    if digest != _digest(arrays):
+        raise UserError(str(path), "was altered after it was written", remedy="remove it")
+    return NearCopies(**arrays)
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    return sha256_bytes(b"".join(np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays)))
 
 
 def allowed(asked: float | None, exposure: Exposure, source: str) -> float:
     """The share of scored images that may be near-copies: what was asked for, or the default."""
     if asked is not None:
         return asked
-    return OWN_SOURCE if source == exposure.source else OTHER_SOURCE
+    own = source == exposure.source or source in _parts(exposure.source).values()
+    return OWN_SOURCE if own else OTHER_SOURCE
 
 
 def refuse_nearly_seen(task: str, facts: dict[str, Any], limit: float) -> None:

@@ -11,9 +11,10 @@ code (of the package that scored: its commit and the hash of its files), and wha
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from sempairs.evaluation.protocols import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.records import Result, append_results, read_results
 from sempairs.evaluation.scores import Score
 from sempairs.evaluation.target import Target, open_target, random_target
-from sempairs.evaluation.tasks import TASKS, Classification, MultiLabel, Problem, Task
+from sempairs.evaluation.tasks import TASKS, Problem, Task
+from sempairs.evaluation.tasks.base import Folded
 from sempairs.files import stable_hash
 from sempairs.precision import emulation_note
 from sempairs.views.config import IMAGENET_MEAN, IMAGENET_STD
@@ -153,13 +155,14 @@ def _evaluate(
     cache: str | Path | None,
     device: str,
 ) -> list[Result]:
-    from sempairs.training.provenance import code_state
+    from sempairs.runs.sessions import code_state
 
     place = chosen_device(device)
     emulated = emulation_note(place) if config.precision == "bf16" else None
     if emulated:
         print(emulated, file=sys.stderr)
     config = config.settled(place)
+    kept = None if cache is None else Path(cache)
     if out is not None and Path(out).exists():
         read_results(out)  # never adds to a file that is something else
     results: list[Result] = []
@@ -169,14 +172,14 @@ def _evaluate(
         source = open_source(spec)
         scan = scan_and_tell(source)
         own = [task for task in tasks if task.source == spec]
-        ready.append((source, scan, prepare(target, source, scan, own, protocols, config)))
-    if cache is not None:
-        Path(cache).mkdir(parents=True, exist_ok=True)
+        ready.append((source, scan, prepare(target, source, scan, own, protocols, config, kept)))
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
     if out is not None:
         append_results(out, [])  # a place that cannot be written to is said now
     # Whatever can be refused has been: from here on things are computed and written.
     for source, scan, prepared in ready:
-        context = Context(target, source, scan.catalog, config, place, None if cache is None else Path(cache))
+        context = Context(target, source, scan.catalog, config, place, kept)
         # The tasks of a source share their features: each image is embedded once.
         rows = [one.rows for one in prepared if any(protocol.frozen for protocol in one.protocols)]
         if rows:
@@ -189,12 +192,15 @@ def _evaluate(
                     "code": code.package_sha256,
                     **one.facts,
                 }
+                kept = _unfinished(target, one, protocol, config, facts, context.cache)
                 found = [
                     _result(target, one, protocol, score, config, facts)
-                    for score in protocol.score(context, one.problem)
+                    for score in protocol.score(replace(context, kept=kept), one.problem)
                 ]
                 if out is not None:
                     append_results(out, found)
+                if kept is not None:
+                    shutil.rmtree(kept, ignore_errors=True)
                 results += found
     order = {task.name: i for i, task in enumerate(tasks)}
     return sorted(results, key=lambda result: order[result.task])
@@ -218,8 +224,12 @@ def prepare(
     tasks: Sequence[Task],
     protocols: Sequence[Protocol],
     config: EvaluationConfig,
+    cache: Path | None = None,
 ) -> list[Prepared]:
-    """The problems of one source's tasks. Raises: UserError if one cannot be posed or scores a seen image."""
+    """The problems of one source's tasks. cache: as `evaluate` has it.
+
+    Raises: UserError if one cannot be posed or scores a seen image.
+    """
     problems = []
     for task in tasks:
         try:
@@ -242,7 +252,7 @@ def prepare(
         leakage.refuse_seen(task.name, scan.catalog, problem.scored, seen)
     if exposure is not None:
         scored = np.unique(np.concatenate([problem.scored for problem in problems]))
-        nearly = leakage.seen_nearly(exposure, source, scan.catalog, scored)
+        nearly = leakage.seen_nearly(exposure, source, scan.catalog, scored, folder=cache)
         assert isinstance(checked, list)
         checked += ["near_copies"] if nearly is not None else []
     prepared = []
@@ -261,7 +271,7 @@ def prepare(
             facts["near_copies_of_pretraining"] = {**copies, "allowed": allowed}
             if copies["images"]:
                 print(_near_note(task.name, copies), file=sys.stderr)
-        if isinstance(problem, Classification | MultiLabel):
+        if isinstance(problem, Folded):
             facts["classes"] = len(problem.classes)
             facts["fit_images"] = len(problem.folds[0].fit)
             facts["validation_images"] = len(problem.folds[0].validation)
@@ -280,11 +290,13 @@ def _near_note(task: str, copies: Mapping[str, Any]) -> str:
 def _suited(
     task: Task, problem: Problem, asked: Sequence[Protocol], config: EvaluationConfig
 ) -> list[Protocol]:
-    """The protocols to run: of those asked for, those that take the problem; else the task's own, and kNN.
+    """The protocols to run: of those asked for, those that take the problem; else the task's own and others
+    beside it.
 
     Raises: UserError if none of those asked for takes it.
     """
-    names = dict.fromkeys([task.protocol, *task.beside, *config.knn])
+    beside = [name for name in PROTOCOLS.names() if PROTOCOLS.get(name).beside(config)]
+    names = dict.fromkeys([task.protocol, *task.beside, *beside])
     wanted = list(asked) or [PROTOCOLS.get(name) for name in names]
     suited = [protocol for protocol in wanted if isinstance(problem, protocol.takes)]
     if not suited:
@@ -301,6 +313,55 @@ def _suited(
     return suited
 
 
+def settings_of(
+    task: Task,
+    problem: Problem,
+    protocol: Protocol,
+    metric: str,
+    config: EvaluationConfig,
+    shown: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that decides a number beside weights and images, as JSON values; its hash is the settings hash.
+
+    Args:
+        task: Whose rule decided images and labels.
+        problem: As the task posed it with `config`.
+        protocol: With its own settings and constants.
+        metric: Of the protocol.
+        config: With its precision settled.
+        shown: Size, mean and std of the encoder's input.
+
+    Returns:
+        The settings by part.
+    """
+    settings: dict[str, Any] = {
+        "task": dict(task.rule),
+        "protocol": {"name": protocol.name, "metric": metric, **protocol.settings(config)},
+        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
+        "input": shown,
+    }
+    if images := problem.identity(config):
+        settings["images"] = dict(images)
+    return settings
+
+
+def _unfinished(
+    target: Target,
+    one: Prepared,
+    protocol: Protocol,
+    config: EvaluationConfig,
+    facts: Mapping[str, Any],
+    cache: Path | None,
+) -> Path | None:
+    """Where a protocol keeps what it has done so far on a problem, until its rows are written."""
+    if cache is None:
+        return None
+    known = [facts[name] for name in ("data", "device", "code")]
+    made_of = [target.spec.weight_hash, one.task.name, config.seed, *known]
+    key = stable_hash([*made_of, settings_of(one.task, one.problem, protocol, "", config, target.spec.input)])
+    return cache / "unfinished" / key[:32]
+
+
 def _result(
     target: Target,
     one: Prepared,
@@ -309,14 +370,7 @@ def _result(
     config: EvaluationConfig,
     facts: Mapping[str, Any],
 ) -> Result:
-    settings: dict[str, Any] = {
-        "task": dict(one.task.rule),
-        "protocol": {"name": protocol.name, "metric": score.metric, **protocol.settings(config)},
-        "features": {**frozen.SETTINGS, "precision": config.settled_precision},
-        "input": target.spec.input,
-    }
-    if isinstance(one.problem, Classification | MultiLabel):
-        settings["images"] = config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})
+    settings = settings_of(one.task, one.problem, protocol, score.metric, config, target.spec.input)
     return Result(
         run=target.name,
         task=one.task.name,

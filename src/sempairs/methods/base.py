@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from sempairs.config import Config
 from sempairs.errors import UserError
-from sempairs.keyed import text_key
+from sempairs.keyed import torch_draws
 from sempairs.methods.objectives.base import ObjectiveConfig
 from sempairs.registry import Registry, Section
 from sempairs.views.records import PAIR, Slot, Views
@@ -225,9 +225,7 @@ def build_method(
         if meanings is None:
             raise UserError("meanings", f"must be given for {config.name}", None, "count those of the pairs")
         build = partial(build, meanings=meanings)
-    # The CPU generator alone: torch.manual_seed would reseed the accelerators too, and not put them back.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(int(text_key(seed, "weights", ["method"])[0]) >> 1)
+    with torch_draws(seed, "weights", "method"), torch.device("cpu"):
         built = build(config, encoder, width)
         if objective is not None:
             built.pursue(objective, width)

@@ -24,7 +24,7 @@ from sempairs.study.plan import Cell, Plan, load_plan
 from sempairs.study.seal import refuse_changed_run, seal_cell
 
 if TYPE_CHECKING:
-    from sempairs.training.provenance import Session
+    from sempairs.runs.sessions import Session
 
 STOPPED = 130  # exit status after an interruption, as a shell has it
 
@@ -112,8 +112,8 @@ def _scoring(plan: Plan) -> Iterator[Session]:
     import torch
 
     from sempairs.evaluation.suite import chosen_device
-    from sempairs.training.provenance import package_sha256, session
-    from sempairs.training.run import arithmetic_threads
+    from sempairs.runs.processes import arithmetic_threads
+    from sempairs.runs.sessions import package_sha256, session
 
     with arithmetic_threads(plan.study.threads):
         scoring = session(torch.device(chosen_device("auto")))

@@ -65,7 +65,7 @@ def read_outcome(study: Path, cell: Cell) -> Outcome:
 
 def cell_progress(study: Path, cell: Cell) -> tuple[int, int | None]:
     """Optimiser steps done and, once the run knows it, to do."""
-    from sempairs.training.trackers import read_metrics
+    from sempairs.runs.trackers import read_metrics
 
     folder = cell_folder(study, cell)
     lines = read_metrics(folder / "metrics.jsonl")

@@ -12,13 +12,13 @@ from typing import Any
 
 from sempairs.evaluation.records import Result
 from sempairs.files import read_json
+from sempairs.runs.trackers import read_metrics
 from sempairs.study.analysis import Findings, analyse
 from sempairs.study.certificate import FOLLOWS, PairCheck, check_pair
 from sempairs.study.folder import Outcome, cell_folder, cell_results, read_outcome
 from sempairs.study.plan import Plan, fingerprint, load_plan
 from sempairs.study.seal import PICTURES, Seal, check_seal
 from sempairs.training.provenance import Provenance
-from sempairs.training.trackers import read_metrics
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from sempairs import plugins
 from sempairs.config import Config, load_config, validate
 from sempairs.evaluation.config import EvaluationConfig
 
@@ -49,6 +50,14 @@ class StudyRecipe(Config):
     may_vary: tuple[Literal["code", "versions", "hardware", "threads", "processes"], ...] = ()
     jobs: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=1, ge=1, le=256)
+
+    @field_validator("base")
+    @classmethod
+    def _with_plugins(cls, base: dict[str, Any]) -> dict[str, Any]:
+        """Tasks and settings of evaluation may be those of the plugins that the base recipe names."""
+        if isinstance(named := base.get("plugins"), list | tuple):
+            plugins.load(named)
+        return base
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -17,6 +17,7 @@ from typing import Any
 from sempairs.config import validate
 from sempairs.files import folder_lock, stable_hash
 from sempairs.progress import bar
+from sempairs.runs.signals import Interrupted, stop_signals
 from sempairs.study.folder import (
     Outcome,
     cell_folder,
@@ -85,13 +86,16 @@ def prepare(plan: Plan, out: Path) -> None:
 def run_cells(plan: Plan, out: Path, *, jobs: int) -> None:
     """Runs every cell that is not finished; a broken one is recorded and the others go on.
 
-    Raises: KeyboardInterrupt after an interruption, when no child is left.
+    Raises: Interrupted after Ctrl-C or SIGTERM, when no child is left.
     """
     waiting = [cell for cell in plan.cells if not _is_finished(plan, out, cell)]
     if not waiting:
         return
     running: list[_Running] = []
-    with _progress(plan, out, waiting) as shown, _stop_asked() as stop:
+    stop = threading.Event()
+    # Nothing is raised: an exception between the start of a cell and the note of it would leave the cell
+    # running, with nobody to end it.
+    with _progress(plan, out, waiting) as shown, stop_signals(stop, told="", insist=False):
         try:
             while (waiting or running) and not stop.is_set():
                 while waiting and len(running) < jobs:
@@ -104,7 +108,7 @@ def run_cells(plan: Plan, out: Path, *, jobs: int) -> None:
         finally:
             _end(running)
         if waiting or running:
-            raise KeyboardInterrupt("stopped; finished cells are kept, and the others can go on")
+            raise Interrupted("stopped; finished cells are kept, and the others can go on")
 
 
 def _is_finished(plan: Plan, out: Path, cell: Cell) -> bool:
@@ -166,24 +170,6 @@ def _end(running: list[_Running]) -> None:
 def _signal(entry: _Running, number: signal.Signals) -> None:
     if entry.process.poll() is None:
         os.killpg(entry.process.pid, number)
-
-
-@contextmanager
-def _stop_asked() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, and by SIGTERM, as a scheduler stops a job. Nothing is raised: an exception between the
-    start of a cell and the note of it would leave the cell running, with nobody to end it."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals reach the main thread only
-        return
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Progress:

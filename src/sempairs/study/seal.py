@@ -25,14 +25,15 @@ from sempairs.config import Config, load_config, validate
 from sempairs.errors import UserError
 from sempairs.evaluation.records import Result
 from sempairs.files import read_json, sha256_bytes, sha256_file, stable_hash, write_json
+from sempairs.runs.folder import FINISHED, PROVENANCE
+from sempairs.runs.sessions import Session, machine_facts
 from sempairs.study import ledger
 from sempairs.study.certificate import FOLLOWS, compare_records, declared, flatten, shown
 from sempairs.study.folder import RESULTS, Outcome, cell_folder, cell_results
 from sempairs.study.ledger import Entry
 from sempairs.study.plan import FREE_FIELDS, PLAN_FILE, RECIPE_FILE, Cell, Plan, fingerprint
 from sempairs.study.recipe import StudyRecipe
-from sempairs.training.folder import FINISHED, PROVENANCE
-from sempairs.training.provenance import Provenance, Session, machine_facts
+from sempairs.training.provenance import Provenance
 
 RECORD = "record.json"
 STORES = ("pixels/pixels-*", "cache/scored-*")  # stores of pixels that cells share

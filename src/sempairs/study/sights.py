@@ -27,8 +27,8 @@ def write_sights(plan: Plan, out: Path) -> bool:
     """
     from sempairs.catalog.pictures import Pictures
     from sempairs.catalog.sources import open_source
-    from sempairs.evaluation import pictures
-    from sempairs.evaluation.compare import likeness
+    from sempairs.evaluation.comparison import pictures
+    from sempairs.evaluation.comparison.compare import likeness
     from sempairs.evaluation.features import compute_features
     from sempairs.evaluation.target import open_target
     from sempairs.keyed import text_key

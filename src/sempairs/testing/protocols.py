@@ -44,13 +44,16 @@ def made_up_problem(kind: type, count: int) -> Any:
 
 
 def check_described(name: str, context: Context, problem: Any) -> None:
-    """Its name, metrics and summary; settings that are JSON and hold a version."""
+    """Its name, metrics and summary; settings that are JSON and hold a version, and all of its own."""
     protocol = PROTOCOLS.get(name)
     assert protocol.name == name and protocol.takes and protocol.metrics
     assert set(protocol.plain) <= set(protocol.metrics)
     assert protocol.summary.strip() == protocol.summary != ""
     settings = protocol.settings(context.config)
-    assert "version" in settings
+    own = protocol.Config.model_fields.keys() - set(protocol.restated)
+    assert (
+        settings.keys() >= {"version", *own} and set(protocol.restated) <= protocol.Config.model_fields.keys()
+    )
     assert json.loads(json.dumps(dict(settings))) == dict(settings)
 
 

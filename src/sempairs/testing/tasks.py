@@ -9,7 +9,7 @@ import numpy as np
 from sempairs.catalog.sources import open_source
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.protocols import PROTOCOLS
-from sempairs.evaluation.tasks.base import TASKS, Classification, MultiLabel
+from sempairs.evaluation.tasks.base import TASKS, Folded
 
 
 def check_task(spec: str) -> None:
@@ -26,7 +26,7 @@ def check_task(spec: str) -> None:
     assert len(problem.scored)
     for rows in (problem.scored, problem.fitted):
         assert rows.min(initial=0) >= 0 and rows.max(initial=0) < len(catalog)
-    if isinstance(problem, Classification | MultiLabel):
+    if isinstance(problem, Folded):
         for fold in problem.folds:
             parts = [fold.fit, fold.validation, fold.test]
             rows = np.concatenate(parts)
@@ -37,5 +37,5 @@ def check_task(spec: str) -> None:
     assert isinstance(problem, protocol.takes)
     assert task.metric in protocol.metrics
     protocol.check(problem, config)
-    for facts in (task.rule, problem.notes):
+    for facts in (task.rule, problem.notes, problem.identity(config)):
         assert json.loads(json.dumps(dict(facts))) == dict(facts)

@@ -11,14 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sempairs.runs.signals import Interrupted as Interrupted
     from sempairs.training.recipe import PretrainRecipe as PretrainRecipe
-    from sempairs.training.run import Interrupted as Interrupted
     from sempairs.training.run import RunSummary as RunSummary
     from sempairs.training.run import pretrain as pretrain
 
 _HOME = {
     "PretrainRecipe": "sempairs.training.recipe",
-    "Interrupted": "sempairs.training.run",
+    "Interrupted": "sempairs.runs.signals",
     "RunSummary": "sempairs.training.run",
     "pretrain": "sempairs.training.run",
 }

@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 
 from sempairs import keyed
-from sempairs.catalog.labelling import filtered, label
+from sempairs.catalog.selection import DataConfig, select_images
 from sempairs.catalog.sources import Source, open_source, scan_and_tell
 from sempairs.catalog.sources.joined import PART, SHARE
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
-from sempairs.training.recipe import DataConfig, PretrainRecipe
+from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.samplers import SamplerConfig, Shuffled, steps_per_epoch
 from sempairs.views.maker import ViewMaker
 from sempairs.views.photos import FileStore
@@ -113,18 +113,9 @@ def load_data(recipe: PretrainRecipe, *, pixel_cache: Path | None = None) -> Tra
 
 def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]:
     """The training images, then the validation images; and how many of the former there are."""
-    data = recipe.data
-    catalog = filtered(label(catalog, data), data.where)
-    codes, splits = catalog.coded("split")
-    if data.split not in splits:
-        raise unknown("data.split", data.split, sorted(splits))
-    train, validation = (
-        np.flatnonzero(codes == (splits.index(name) if name in splits else len(splits)))
-        for name in (data.split, recipe.monitor.split)
-    )
-    if recipe.monitor.split == data.split:
-        raise UserError("monitor.split", "must differ from data.split", data.split)
-    return catalog.select(np.concatenate([train, validation])), len(train)
+    if recipe.monitor.split == recipe.data.split:
+        raise UserError("monitor.split", "must differ from data.split", recipe.data.split)
+    return select_images(catalog, recipe.data, then=(recipe.monitor.split,))
 
 
 def epoch_steps(plan: PairPlan, sampler: SamplerConfig, batch_size: int) -> int:

@@ -21,10 +21,11 @@ from sempairs.config import load_config
 from sempairs.encoders import build_encoder
 from sempairs.errors import UserError
 from sempairs.methods import build_method
-from sempairs.training import folder, processes
-from sempairs.training.checkpoint import Checkpoint, CorruptCheckpointError, load_checkpoint, write_state
+from sempairs.runs import folder, processes
+from sempairs.runs.checkpoint import Checkpoint, CorruptCheckpointError, load_checkpoint, write_state
+from sempairs.runs.trackers import Log
 from sempairs.training.data import Batch
-from sempairs.training.loop import Log, NonFiniteLossError, Trainer, make_fabric
+from sempairs.training.loop import NonFiniteLossError, Trainer, make_fabric
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.views.records import Crop, Views
 

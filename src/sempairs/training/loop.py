@@ -10,8 +10,8 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from inspect import signature
 from threading import Event
 from time import perf_counter
@@ -24,20 +24,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sempairs.errors import UserError
+from sempairs.keyed import torch_draws
 from sempairs.methods import Method, StepOutput
-from sempairs.training import processes
+from sempairs.runs import processes
+from sempairs.runs.trackers import Log
 from sempairs.training.batch_norm import synchronise
 from sempairs.training.cached import micro_batches
 from sempairs.training.compiled import compile_networks
 from sempairs.training.data import Batch
-from sempairs.training.draws import step_draws
 from sempairs.training.optimisers import build_optimiser, optimiser_state, restore_optimiser, set_rates
 from sempairs.training.recipe import PretrainRecipe, SpeedConfig
 from sempairs.training.schedules import warm_up_cosine
 from sempairs.views.maker import ViewMaker
 from sempairs.views.records import Crop, Views
-
-Log = dict[str, float]
 
 
 def make_fabric(speed: SpeedConfig) -> Any:
@@ -143,7 +142,7 @@ class Trainer:
         pixels = tuple(crop.pixels.contiguous(memory_format=self.layout) for crop in views.crops)
         roles = tuple((crop.member, crop.kind) for crop in views.crops)
         with (
-            step_draws(self.recipe.seed, step, processes.rank(), self.fabric.device),
+            torch_draws(self.recipe.seed, "dropout", f"{step} {processes.rank()}", self.fabric.device),
             micro_batches(self.method, self.recipe.micro_batch, len(views)),
         ):
             loss, logs, embeddings = self._module(
@@ -221,41 +220,32 @@ def _failure(
     """The error with the whole batch in it. Collective."""
     share, everyone = len(batch.anchor), range(len(batch.anchor) * len(own_losses))
     suspects = [row for row in everyone if not math.isfinite(own_losses[row // share])]
-    batch, views = processes.whole_batch(batch, views)
+    batch, views = _whole_batch(batch, views)
     return NonFiniteLossError(step, batch, views, what, value, suspects or everyone)
 
 
-@dataclass
-class Meter:
-    """Means of the steps since the last line; part of a checkpoint, so that resumed lines are the same."""
-
-    sums: Log = field(default_factory=dict)
-    count: int = 0
-
-    def add(self, numbers: Log) -> None:
-        for name, value in numbers.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
-
-    def take(self) -> Log:
-        """The means, forgetting what they were made of."""
-        means = {name: value / self.count for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return means
+def _whole_batch(batch: Batch, views: Views) -> tuple[Batch, Views]:
+    """Batch and views of all processes from this one's share, ordered as in one process. Collective."""
+    if processes.count() == 1:
+        return batch, views
+    crops = tuple(replace(crop, pixels=processes.gather_rows(crop.pixels)) for crop in views.crops)
+    distinct = None if views.distinct is None else processes.gather_rows(views.distinct)
+    domain = None if views.domain is None else processes.gather_rows(views.domain.T.contiguous()).T
+    whole = Views(
+        crops, processes.gather_rows(views.pair_id), processes.gather_rows(views.meaning), distinct, domain
+    )
+    device = views.pair_id.device
+    shares = (torch.from_numpy(part).to(device) for part in batch[1:] if part is not None)
+    rows = (processes.gather_rows(share).cpu().numpy() for share in shares)
+    return Batch(batch.epoch, *rows), whole
 
 
-def run_steps(
-    trainer: Trainer,
-    maker: ViewMaker,
-    batches: Iterable[Batch],
-    *,
-    start: int,
-    after: Callable[[int, Log, Tensor], None],
-) -> None:
-    """Takes one step a batch, the first being `start`, each followed by `after(taken, numbers, embeddings)`.
+def take_steps(
+    trainer: Trainer, maker: ViewMaker, batches: Iterable[Batch], *, start: int
+) -> Iterator[tuple[int, Log, Tensor]]:
+    """Takes one step a batch, the first being `start`; yields how many are taken, its numbers and embeddings.
 
-    taken: number of steps taken. The numbers include `data_seconds`, spent on pairs and views, and
-    `step_seconds`, spent on the rest.
+    The numbers include `data_seconds`, spent on pairs and views, and `step_seconds`, spent on the rest.
     """
     began = perf_counter()
     for step, batch in enumerate(batches, start):
@@ -263,6 +253,5 @@ def run_steps(
         made = perf_counter()
         numbers, embeddings = trainer.step(step, batch, views)
         done = perf_counter()
-        numbers |= {"data_seconds": made - began, "step_seconds": done - made}
-        after(step + 1, numbers, embeddings)
+        yield step + 1, {**numbers, "data_seconds": made - began, "step_seconds": done - made}, embeddings
         began = perf_counter()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sempairs.catalog.labelling import Labelling
+from sempairs.catalog.selection import DataConfig
 from sempairs.config import Config, Duration
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
@@ -16,21 +16,6 @@ from sempairs.training.samplers import AnySampler, Shuffled
 from sempairs.views.config import ViewsConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class DataConfig(Labelling):
-    """Which images, and their labels: a source, the split to train on, and filters on columns, which see the
-    categories as `Labelling` leaves them."""
-
-    source: str
-    split: str = "train"
-    # Column -> values allowed; applied to training and validation images alike.
-    where: dict[str, tuple[bool | int | str, ...]] = Field(default_factory=dict)
-    # Side in pixels at which images are kept or read; crops are cut from these.
-    store_size: Annotated[int, Field(ge=8)] = 64
-    # In memory, or left in their files and decoded at every use; auto: in memory up to `memory` GiB.
-    store: Literal["auto", "memory", "files"] = "auto"
-    memory: Annotated[float, Field(gt=0)] = 8.0
 
 
 class OptimiserConfig(Config):

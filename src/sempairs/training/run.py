@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from time import monotonic, perf_counter
-from types import FrameType
+from time import perf_counter
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sempairs.config import save_config
 from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
 from sempairs.errors import UserError
-from sempairs.files import folder_lock, read_json, sha256_file, write_json
+from sempairs.files import read_json, sha256_file, write_json
 from sempairs.methods import build_method
 from sempairs.precision import emulation_note
-from sempairs.progress import bar
-from sempairs.training import folder, processes, provenance
+from sempairs.runs import engine, folder, processes
+from sempairs.runs.processes import arithmetic_threads, say
+from sempairs.runs.sessions import Machine, Session, session, uncommitted
+from sempairs.runs.trackers import Log, Meter, Trackers
+from sempairs.training import provenance
 from sempairs.training.cached import micro_batch_note
-from sempairs.training.checkpoint import (
-    Found,
-    disk_full_is_told,
-    find_checkpoint,
-    save_checkpoint,
-)
 from sempairs.training.crops import check_crops
 from sempairs.training.data import batches, epoch_steps, load_data, near, read_ahead
 from sempairs.training.failure import keep_failure
-from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
+from sempairs.training.loop import NonFiniteLossError, Trainer, make_fabric, take_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
 from sempairs.training.recipe import PretrainRecipe
-from sempairs.training.trackers import Trackers
 from sempairs.views.maker import ViewMaker
 from sempairs.views.store import rows_hash
-
-ECHO = 3.0  # seconds in which a second signal may be the first one's echo
 
 
 @dataclass(frozen=True)
@@ -58,10 +45,6 @@ class RunSummary:
     weight_hash: str
     resumed_from: int | None = None  # step; None for a start
     already_finished: bool = False
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or the system's request to end, after the state was saved; the text says how to go on."""
 
 
 @dataclass
@@ -85,7 +68,7 @@ def pretrain(
     *,
     resume: bool = False,
     pixel_cache: Path | None = None,
-    on_session: Callable[[provenance.Session], None] | None = None,
+    on_session: Callable[[Session], None] | None = None,
 ) -> RunSummary:
     """Pretrain an encoder as a recipe says; everything about it is left in a folder.
 
@@ -109,31 +92,26 @@ def pretrain(
         Interrupted: on Ctrl-C, after saving.
     """
     target = Path(out)
-    if resume and (target / folder.RECIPE).exists() and folder.has_state(target):
-        folder.refuse_other_recipe(target, recipe)
-        done = folder.finished(target)
-        if done is not None:
-            return _summary(target, done, already_finished=True)
-    folder.refuse_if_used(target, resume=resume)
+    # A precision of `auto` is whatever the run began with.
+    leave = ("speed.precision",) if recipe.speed.precision == "auto" else ()
+    done = engine.finished(target, recipe, resume=resume, leave=leave)
+    if done is not None:
+        return _summary(target, done, already_finished=True)
     # A run that goes on elsewhere keeps the precision it began with; a new one has nothing to keep.
     kept = folder.kept_precision(target) if resume and folder.has_state(target) else None
     asked, recipe = recipe, recipe.model_copy(update={"speed": recipe.speed.settled(kept)})
     fabric = make_fabric(recipe.speed)
-    with arithmetic_threads(recipe.speed.threads), ExitStack() as held:
+    with arithmetic_threads(recipe.speed.threads):
         # Everything that can be wrong with the recipe shows here, before the folder is touched.
         run = _Run(recipe, asked, target, pixel_cache, fabric, on_session)
-
-        def hold() -> None:
-            held.enter_context(folder_lock(target))
-            folder.refuse_if_used(target, resume=resume)
-
-        with processes.lost_partner_is_told(), disk_full_is_told(target):
-            processes.from_first(hold)
+        with engine.held(target, resume=resume):
             return run.execute()
 
 
-class _Run:
+class _Run(engine.Work):
     """One session of a run. asked: the recipe before `auto` was settled, as the folder keeps it."""
+
+    what = "pretrain"
 
     def __init__(
         self,
@@ -142,14 +120,16 @@ class _Run:
         out: Path,
         pixel_cache: Path | None,
         fabric: Any,
-        on_session: Callable[[provenance.Session], None] | None,
+        on_session: Callable[[Session], None] | None,
     ) -> None:
+        super().__init__()
         self.recipe, self.asked, self.out, self.on_session = recipe, asked, out, on_session
         self.pixel_cache = pixel_cache
         self.inherited = provenance.inherited(recipe)
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
         self.per_epoch = epoch_steps(self.data.plan, recipe.sampler, recipe.batch_size)
+        self.save_every = max(1, recipe.checkpoint.every.steps(self.per_epoch))
         self.total = recipe.schedule.duration.steps(self.per_epoch)
         self.warm_up = recipe.schedule.warm_up.steps(self.per_epoch)
         if self.total < 1:
@@ -175,12 +155,12 @@ class _Run:
             domains=self.data.domains(recipe.pairs.domain) if method.needs_domains else None,
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
+        self.stop = self.trainer.stop
         self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
         self.facts = provenance.measure(
             recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up,
             initial_weights=initial,
         )  # fmt: skip
-        # What a checkpoint must have been made of for this session to go on with it.
         self.identity = {
             "manifest_hash": self.data.plan.manifest_hash,
             "anchor_hash": self.data.plan.anchor_hash,
@@ -190,16 +170,18 @@ class _Run:
         }
         processes.refuse_unless_same({**self.identity, "precision": recipe.speed.precision})
         self.progress = Progress()
+        self.embeddings: Tensor | None = None  # (B, D), of the last step
+        self.began = 0.0  # when the first step of all would have begun, had there been one session
         self.trackers: Trackers | None = None  # of the first process
         self.warned = False  # of the projections, once a session
 
     def execute(self) -> RunSummary:
-        start = self._resume()
+        start = engine.resume(self, self.out)
         processes.from_first(lambda: self._begin(start))
         try:
             if start is None:
                 self._probe(0)
-            self._train(start or 0)
+            engine.drive(self, self.out, start=start or 0)
         except NonFiniteLossError as error:
             processes.from_first(partial(self._keep_failure, error))
             raise
@@ -214,43 +196,21 @@ class _Run:
         tables = self.recipe.monitor.csv
         self.trackers = Trackers(self.out, after_step=start or 0, tensorboard=tracking, csv=tables)
 
-    def _resume(self) -> int | None:
-        """The step to go on from; None for a start."""
-        found = processes.from_first(self._find)
-        if found.checkpoint is None:
-            return None
-        last = found.checkpoint
-        scalars = last.scalars
-        kept = scalars["identity"]
-        changed = [name for name, value in self.identity.items() if kept.get(name, value) != value]
-        if changed:
-            remedy = "restore the images, or start afresh in another folder"
-            raise UserError("data", f"gives another {changed[0]} than when the run began", remedy=remedy)
-        for path, reason in found.rejected:
-            say(f"checkpoint {path.name} is corrupt ({reason}); using the previous one, of step {last.step}")
-            if processes.rank() == 0:
-                folder.remove(path)
-        self.trainer.restore(last.tensors)
-        self.progress = Progress.from_json(scalars["progress"])
-        say(f"going on from step {last.step} of {self.total}")
-        return last.step
-
-    def _find(self) -> Found:
-        found = find_checkpoint(self.out / folder.CHECKPOINTS)
-        folder.clean(self.out, afresh=found.checkpoint is None)
-        return found
+    def changed(self, name: str) -> UserError:
+        remedy = "restore the images, or start afresh in another folder"
+        return UserError("data", f"gives another {name} than when the run began", remedy=remedy)
 
     def _describe(self, start: int | None) -> None:
         """Writes what is known before the first step; a resumed session adds itself to the sessions."""
-        session = provenance.session(self.trainer.fabric.device, from_step=start or 0)
+        today = session(self.trainer.fabric.device, from_step=start or 0)
         if self.on_session is not None:
-            self.on_session(session)
+            self.on_session(today)
         earlier = self._sessions() if start is not None else ()
         made_of = provenance.Provenance(
-            recipe=self.recipe.model_dump(mode="json"), measured=self.facts, sessions=(*earlier, session)
+            recipe=self.recipe.model_dump(mode="json"), measured=self.facts, sessions=(*earlier, today)
         )
         record = made_of.record()
-        machine = {name: record[name] for name in provenance.Machine.model_fields}
+        machine = {name: record[name] for name in Machine.model_fields}
         save_config(self.asked, self.out / folder.RECIPE)
         resolved = record.keys() - {"format", "sessions", "initial_weights", *machine} | {"processes"}
         write_json(self.out / folder.RESOLVED, {name: record[name] for name in resolved})
@@ -259,7 +219,7 @@ class _Run:
         if start is None or not (self.out / folder.EXPOSURE).is_file():
             exposure = self.out / folder.EXPOSURE
             provenance.write_exposure(exposure, self.data, self.inherited, cache=self.pixel_cache)
-        difference = provenance.uncommitted() if session.code.dirty else ""
+        difference = uncommitted() if today.code.dirty else ""
         folder.remove(self.out / folder.DIFFERENCE)
         if difference:
             (self.out / folder.DIFFERENCE).write_text(difference, encoding="utf-8")
@@ -280,58 +240,64 @@ class _Run:
         if statistics:
             say(statistics)
 
-    def _sessions(self) -> tuple[provenance.Session, ...]:
+    def _sessions(self) -> tuple[Session, ...]:
         """Those before this one. Raises: UserError if their record is missing or damaged."""
         path = self.out / folder.PROVENANCE
         record = read_json(path)
         if record.get("format") == 1:  # begun by a version that did not hash the package's files
             earlier = read_json(self.out / folder.ENVIRONMENT)["sessions"]
             unknown = {"package_sha256": "unknown"}
-            return tuple(provenance.Session(**{**one, "code": unknown | one["code"]}) for one in earlier)
+            return tuple(Session(**{**one, "code": unknown | one["code"]}) for one in earlier)
         return provenance.Provenance.parse(record, str(path)).sessions
 
-    def _train(self, start: int) -> None:
+    def steps(self, start: int) -> Iterator[int]:
         recipe = self.recipe
-        log_every = recipe.monitor.log_every
-        probe_every = recipe.monitor.every.steps(self.per_epoch)
-        save_every = max(1, recipe.checkpoint.every.steps(self.per_epoch))
         plan = batches(
             self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
             rank=processes.rank(), world=processes.count(), partners=recipe.objective.shown_partners,
             sampler=recipe.sampler,
         )  # fmt: skip
-        began = perf_counter() - self.progress.seconds
-        with (
-            stop_signals(self.trainer.stop),
-            bar(total=self.total, what="pretrain", unit="step", initial=start) as shown,
-        ):
+        self.began = perf_counter() - self.progress.seconds
+        ahead = read_ahead(plan, self.maker)
+        for taken, numbers, embeddings in take_steps(self.trainer, self.maker, ahead, start=start):
+            self.progress.meter.add(numbers)
+            self.embeddings = embeddings
+            yield taken
 
-            def after(taken: int, numbers: Log, embeddings: Tensor) -> None:
-                self.progress.meter.add(numbers)
-                if taken % log_every == 0 or taken == self.total:
-                    means = self._log(taken, embeddings)
-                    level = f" (chance {means['loss_chance']:.4f})" if "loss_chance" in means else ""
-                    rate = f"{means['pairs_per_second']:,.0f} pairs/s"
-                    shown.set_postfix_str(f"loss {means['loss']:.4f}{level}, {rate}", refresh=False)
-                shown.update(1)
-                if probe_every and (taken % probe_every == 0 or taken == self.total):
-                    self._probe(taken)
-                self.progress.seconds = perf_counter() - began
-                stopping = self.trainer.stopping
-                if taken % save_every == 0 or taken == self.total or stopping:
-                    processes.from_first(partial(self._save, taken))
-                if stopping and taken < self.total:
-                    raise Interrupted(
-                        f"stopped and saved after step {taken} of {self.total}; go on with the same command "
-                        f"and --resume"
-                    )
+    def after(self, taken: int) -> str | None:
+        note = None
+        if taken % self.recipe.monitor.log_every == 0 or taken == self.total:
+            means = self._log(taken)
+            level = f" (chance {means['loss_chance']:.4f})" if "loss_chance" in means else ""
+            note = f"loss {means['loss']:.4f}{level}, {means['pairs_per_second']:,.0f} pairs/s"
+        probe_every = self.recipe.monitor.every.steps(self.per_epoch)
+        if probe_every and (taken % probe_every == 0 or taken == self.total):
+            self._probe(taken)
+        self.progress.seconds = perf_counter() - self.began
+        return note
 
-            run_steps(self.trainer, self.maker, read_ahead(plan, self.maker), start=start, after=after)
+    def stopping(self) -> bool:
+        return self.trainer.stopping  # agreed on with the step's numbers, in one message
 
-    def _log(self, taken: int, embeddings: Tensor) -> Log:
+    def before_save(self) -> None:
+        assert self.trackers is not None
+        self.trackers.sync()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.trainer.state()
+
+    def scalars(self) -> dict[str, Any]:
+        return {"progress": asdict(self.progress)}
+
+    def restore(self, tensors: dict[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        self.trainer.restore(tensors)
+        self.progress = Progress.from_json(scalars["progress"])
+
+    def _log(self, taken: int) -> Log:
+        assert self.embeddings is not None
         means = self.progress.meter.take()
         self.progress.loss = means["loss"]
-        means["batch_std"] = relative_std(processes.gather_rows(embeddings).float().cpu().numpy())
+        means["batch_std"] = relative_std(processes.gather_rows(self.embeddings).float().cpu().numpy())
         means["pairs_per_second"] = self.recipe.batch_size / (means["data_seconds"] + means["step_seconds"])
         means["epoch"] = taken / self.per_epoch
         levels = self.trainer.method.levels(self.recipe.batch_size)
@@ -359,13 +325,6 @@ class _Run:
     def _write(self, kind: str, taken: int, values: Log) -> None:
         if self.trackers is not None:
             self.trackers.write(kind, taken, values)
-
-    def _save(self, taken: int) -> None:
-        assert self.trackers is not None
-        # The record first: a state on disk never lacks the lines before it.
-        self.trackers.sync()
-        scalars = {"identity": self.identity, "progress": asdict(self.progress)}
-        save_checkpoint(self.out / folder.CHECKPOINTS, taken, self.trainer.state(), scalars)
 
     def _keep_failure(self, error: NonFiniteLossError) -> NoReturn:
         """Saves what gave a loss that is not finite: state, pairs, pixels. Raises: UserError that says so."""
@@ -400,51 +359,6 @@ class _Run:
         return done
 
 
-def say(line: str) -> None:
-    """One line to the user on stderr, beside a progress bar that may be there, from the first process."""
-    if processes.rank() == 0:
-        tqdm.write(line, file=sys.stderr)
-
-
 def _summary(out: Path, done: dict[str, Any], **more: Any) -> RunSummary:
     fields = ("steps", "loss", "probe", "seconds", "weight_hash")
     return RunSummary(out=out, **{name: done[name] for name in fields}, **more)
-
-
-@contextmanager
-def arithmetic_threads(count: int | None) -> Iterator[None]:
-    """torch's number of threads for arithmetic, inside the block."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def stop_signals(stop: threading.Event) -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM sets `stop`; a second one stops at once, without saving."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-    asked = 0.0
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if stop.is_set():
-            # What a terminal sends to all, torchrun passes on to each once more.
-            if processes.count() > 1 and monotonic() < asked + ECHO:
-                return
-            raise KeyboardInterrupt
-        asked = monotonic()
-        stop.set()
-        say("stopping after this step; once more stops at once, without saving")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -87,6 +87,11 @@ class JoinedSource:
                 raise UserError(f"{self.spec}, parts.source", "must not be joined itself", part.source)
         self._sources: dict[str, Source] = {part.label: open_source(part.source) for part in self.parts}
 
+    @property
+    def specs(self) -> dict[str, str]:
+        """The spec of each part, by its name."""
+        return {name: source.spec for name, source in self._sources.items()}
+
     def scan(self, *, workers: int | None = None, progress: bool = False, decode: bool = False) -> Scan:
         """Scans every part. Raises: UserError if one has no such column, or its images have none of it."""
         tables: list[pa.Table] = []

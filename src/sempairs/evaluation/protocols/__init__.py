@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, register
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, ProtocolConfig
 
-__all__ = ["PROTOCOLS", "Context", "Protocol", "register"]
+__all__ = ["PROTOCOLS", "Context", "Protocol", "ProtocolConfig"]

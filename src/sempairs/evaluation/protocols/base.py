@@ -1,17 +1,18 @@
 """What a protocol is: named settings that turn an encoder and a problem into numbers.
 
-A protocol is one file here that registers itself; the suite runs it on every problem of a type it takes.
-A name carries its version: `linear-1` never changes what it does. All that decides a number beside the images
-is in `settings`, which goes whole into the result's settings hash.
+A protocol is one class, `@PROTOCOLS.register`, in one file; the suite runs it on every problem of a type it
+takes. A name carries its version: `linear-1` never changes what it does. All that decides a number beside the
+images is in `settings`, which goes whole into the result's settings hash.
 """
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,13 @@ from numpy.typing import NDArray
 from sempairs.catalog.sources import Source
 from sempairs.catalog.table import Catalog
 from sempairs.evaluation import features as frozen
-from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.config import PROTOCOLS, EvaluationConfig, ProtocolConfig
 from sempairs.evaluation.scores import Features, Score
 from sempairs.evaluation.target import Target
-from sempairs.registry import Registry
+from sempairs.files import read_json, stable_hash, write_json
 from sempairs.views.store import PixelStore
+
+__all__ = ["PROTOCOLS", "Context", "Protocol", "ProtocolConfig"]
 
 Int = NDArray[np.int64]
 
@@ -33,7 +36,8 @@ class Context:
     """What a protocol may use: the encoder, and the images of one source, which its problems index by row.
 
     cache: a folder for pixels and features shared between calls; None: kept for this one only. known: what
-    protocols have worked out on these images, by key, for each other's use.
+    protocols have worked out on these images, by key, for each other's use. kept: a folder for what one
+    protocol has done so far on one problem, from which it goes on after it was killed; None: it starts over.
     """
 
     target: Target
@@ -43,6 +47,7 @@ class Context:
     device: str = "cpu"
     cache: Path | None = None
     known: dict[Hashable, Any] = field(default_factory=dict)
+    kept: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", self.config.settled(self.device))
@@ -74,24 +79,57 @@ class Context:
         side = self.target.spec.input_size if size is None else size
         return frozen.pixel_store(self.source, self.catalog.select(rows), side, self.cache)
 
+    def once(self, key: Any, compute: Callable[[Context], Any]) -> Any:
+        """A JSON value that a protocol works out once on a problem, also when it is killed later.
+
+        key: a JSON value that no other value of the protocol has. compute: is given a context in which what
+        it trains is kept until the value is known.
+        """
+        if self.kept is None:
+            return compute(self)
+        place = self.kept / stable_hash(key)[:16]
+        known = place.with_suffix(".json")
+        if not known.exists():
+            write_json(known, compute(replace(self, kept=place)))
+        shutil.rmtree(place, ignore_errors=True)
+        return read_json(known)
+
 
 class Protocol(ABC):
     """takes: types of problem. metrics: the names it gives. summary: one line, for people.
 
-    plain: those metrics that are no fractions, and are printed as they are. frozen: scores the frozen
-    features of every image of a problem, so that the suite embeds those of all tasks together.
+    Config: its settings, reached by `--set` under their own names; `context.config.of(Config)` gives them to
+    `score`. restated: those that `constants` says in its own words, or that decide no number; all others are
+    in `settings`, and so in the settings hash, as they are. plain: those metrics that are no fractions, and
+    are printed as they are. frozen: scores the frozen features of every image of a problem, so that the suite
+    embeds those of all tasks together.
     """
 
     name: str
     takes: tuple[type, ...]
     metrics: tuple[str, ...]
     summary: str
+    Config: type[ProtocolConfig] = ProtocolConfig
+    restated: tuple[str, ...] = ()
+    version: int = 1
     plain: tuple[str, ...] = ()
     frozen: bool = True
 
-    @abstractmethod
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """Give all settings as JSON values, with those that `config` lowers."""
+    def settings(self, config: EvaluationConfig) -> dict[str, Any]:
+        """Give all that decides a number beside the images, as JSON: its settings, `constants`, version."""
+        own = config.of(self.Config).model_dump(mode="json", exclude=set(self.restated))
+        fixed = self.constants(config)
+        assert not own.keys() & fixed.keys(), f"{self.name}: a setting is said twice"
+        return {**own, **fixed, "version": self.version}
+
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """Give what decides a number beside its own settings, as JSON: fixed numbers, and of `config` what
+        every evaluation has, such as the seed, where it is used."""
+        return {}
+
+    def beside(self, config: EvaluationConfig) -> bool:
+        """Tell whether it is run beside the tasks' own protocols where none is asked for by name."""
+        return False
 
     def check(self, problem: Any, config: EvaluationConfig) -> None:  # noqa: B027 (most refuse nothing)
         """Check a problem before anything is computed. Raises: UserError if it cannot be scored."""
@@ -99,14 +137,3 @@ class Protocol(ABC):
     @abstractmethod
     def score(self, context: Context, problem: Any) -> list[Score]:
         """Compute the numbers on one problem, in the order of `metrics`."""
-
-
-P = TypeVar("P", bound=Protocol)
-#: The protocols, by their names.
-PROTOCOLS: Registry[Protocol] = Registry("protocol", "sempairs.evaluation.protocols")
-
-
-def register(protocol: P) -> P:
-    """Register a protocol under its name."""
-    PROTOCOLS.register(protocol)
-    return protocol

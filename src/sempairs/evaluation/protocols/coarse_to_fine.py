@@ -18,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.logistic import Model
-from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, register
-from sempairs.evaluation.protocols.linear import fitted_probe
+from sempairs.evaluation.probes.logistic import Model
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
+from sempairs.evaluation.protocols.linear import LinearConfig, fitted_probe
 from sempairs.evaluation.scores import Outcome, Score, spread
 from sempairs.evaluation.tasks.coarse_to_fine import CoarseToFine
 
 
+@PROTOCOLS.register
 class CoarseToFineProbe(Protocol):
     """Fine within coarse, fine, and coarse accuracy, each probe with its own λ."""
 
@@ -32,10 +33,12 @@ class CoarseToFineProbe(Protocol):
     takes = (CoarseToFine,)
     metrics = ("fine_within_coarse_accuracy", "fine_accuracy", "coarse_accuracy")
     summary = "linear-1 on fine and on coarse labels, and the fine one within the true coarse class"
+    Config = LinearConfig
+    restated = ("lambdas",)
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """The probe's, and the version."""
-        return {"probe": dict(PROTOCOLS.get("linear-1").settings(config)), "version": 1}
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """The probe's settings."""
+        return {"probe": PROTOCOLS.get("linear-1").settings(config)}
 
     def score(self, context: Context, problem: CoarseToFine) -> list[Score]:
         """extra: chance, the mean of one by the number of fine classes in an image's coarse one; majority,
@@ -69,7 +72,7 @@ class CoarseToFineProbe(Protocol):
             "coarse_classes": len(problem.coarse_classes),
             "images_of_coarse_classes_of_one": int((~asked).sum()),
         }
-        how = "lambda on validation" if context.config.chooses_lambda else "none: one lambda given"
+        how = context.config.of(LinearConfig).selection
         scores_ = []
         for metric, values in zip(self.metrics, np.concatenate(found, axis=1), strict=True):
             share = np.bincount(of, values) / np.bincount(of)
@@ -85,6 +88,3 @@ def _scores(model: Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, K), as `Model.predict` ranks them."""
     x = torch.from_numpy(np.ascontiguousarray(features)).to(model.weight) / model.scale
     return np.asarray((x @ model.weight + model.bias).cpu().numpy())
-
-
-register(CoarseToFineProbe())

@@ -11,22 +11,30 @@ drawn from the scored images, of classes with at least twenty of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from sempairs import keyed
 from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, ProtocolConfig
 from sempairs.evaluation.scores import Score
 from sempairs.evaluation.tasks.base import Classification
 
-WAYS, SHOTS, QUERIES, EPISODES = 5, 5, 15, 600
+WAYS, SHOTS, QUERIES = 5, 5, 15
 Int = NDArray[np.int64]
 
 
+class FewShotConfig(ProtocolConfig):
+    """How many episodes are drawn."""
+
+    episodes: Annotated[int, Field(ge=2)] = 600
+
+
+@PROTOCOLS.register
 class FewShot(Protocol):
     """Mean accuracy over episodes."""
 
@@ -34,17 +42,16 @@ class FewShot(Protocol):
     takes = (Classification,)
     metrics = ("accuracy",)
     summary = "5-way 5-shot episodes, nearest class mean, 15 queries a way, 600 episodes (Ericsson)"
+    Config = FewShotConfig
     frozen = False  # of a problem it needs the scored images only
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """Ways, shots, queries, episodes, the classifier, version."""
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """Ways, shots, queries, the classifier."""
         return {
             "ways": WAYS,
             "shots": SHOTS,
             "queries": QUERIES,
-            "episodes": config.episodes or EPISODES,
             "classifier": "nearest mean, squared Euclidean",
-            "version": 1,
         }
 
     def check(self, problem: Classification, config: EvaluationConfig) -> None:
@@ -61,7 +68,7 @@ class FewShot(Protocol):
         """extra: interval, the half width; episodes; classes drawn from."""
         features = context.features(problem.scored)
         pools, config = _eligible(problem), context.config
-        count = config.episodes or EPISODES
+        count = config.of(FewShotConfig).episodes
         hits, used = np.empty(count), []
         truth = np.repeat(np.arange(WAYS), QUERIES)
         for episode in range(count):
@@ -95,6 +102,3 @@ def _eligible(problem: Classification) -> list[Int]:
     rows = problem.scored
     pools = (rows[problem.labels[rows] == label] for label in range(len(problem.classes)))
     return [pool for pool in pools if len(pool) >= SHOTS + QUERIES]
-
-
-register(FewShot())

@@ -11,15 +11,15 @@ task's metric; the central square, scored whole, resized by the triangle filter 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from sempairs.errors import UserError
-from sempairs.evaluation import sgd
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.probes import sgd
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, ProtocolConfig
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification, Fold
 
@@ -27,6 +27,33 @@ RATES = tuple(float(rate) for rate in np.logspace(-4, -1, 4))
 DECAYS = (0.0, *(float(decay) for decay in np.logspace(-6, -3, 4)))
 
 
+class FineTuneConfig(ProtocolConfig):
+    """The length of a run, and what rate and decay are chosen among: rates, and decays times the rate."""
+
+    steps: Annotated[int, Field(ge=1)] = 5000
+    fine_tune_rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = RATES
+    fine_tune_decays: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = DECAYS
+
+    @property
+    def grid(self) -> list[tuple[float, float]]:
+        """Pairs of rate and weight decay: largest rate first, then smallest decay first."""
+        rates, decays = sorted(self.fine_tune_rates, reverse=True), sorted(self.fine_tune_decays)
+        return [(rate, decay / rate) for rate in rates for decay in decays]
+
+    @property
+    def selection(self) -> str:
+        """How rate and decay are chosen."""
+        return "rate and decay on validation" if len(self.grid) > 1 else "none: one rate and decay given"
+
+    def recipe(self, rate: float, decay: float) -> sgd.Recipe:
+        """Of one run."""
+        return sgd.Recipe(
+            f"{self.steps} steps", batch=64, rate=rate, trunk_rate=rate, schedule="cosine", nesterov=True,
+            weight_decay=decay,
+        )  # fmt: skip
+
+
+@PROTOCOLS.register
 class FineTune(Protocol):
     """Accuracy, and its mean over classes, of the whole network trained."""
 
@@ -36,19 +63,23 @@ class FineTune(Protocol):
     summary = (
         "the whole network: 5,000 steps, Nesterov, cosine, rate and decay chosen on validation (Ericsson)"
     )
+    Config = FineTuneConfig
+    restated = ("steps", "fine_tune_rates", "fine_tune_decays")
     frozen = False
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """The recipe, the grid, the views, version."""
-        recipe = _recipe(config, 0.0, 0.0).settings()
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """The recipe, the grid, the views."""
+        own = config.of(FineTuneConfig)
+        recipe = own.recipe(0.0, 0.0).settings()
         for chosen in ("rate", "trunk_rate", "weight_decay"):
             del recipe[chosen]
-        grid = [list(pair) for pair in _grid(config)]
-        return {**recipe, "grid_of_rate_and_decay": grid, "views": sgd.VIEWS, "version": 1}
+        grid = [list(pair) for pair in own.grid]
+        return {**recipe, "grid_of_rate_and_decay": grid, "views": sgd.VIEWS}
 
     def score(self, context: Context, problem: Classification) -> list[Score]:
         """extra: chosen, the rate and decay, and validation, accuracy by rate and decay (null where the loss
         was not finite, and where one was given and so not tried), by fold."""
+        own = context.config.of(FineTuneConfig)
         fitted, test = sgd.Images(context, problem.fitted), sgd.Images(context, problem.scored)
         predicted, chosen, tried = [], [], []
         for fold in problem.folds:
@@ -62,7 +93,7 @@ class FineTune(Protocol):
             try:
                 model = sgd.tune(
                     context, rows, problem.labels[rows], len(problem.classes),
-                    _recipe(context.config, best[0], best[1]), fitted, what=self.name,
+                    own.recipe(best[0], best[1]), fitted, what=self.name,
                 )  # fmt: skip
             except sgd.Diverged as error:
                 raise UserError(f"protocol {self.name}", f"cannot train this encoder: {error}") from None
@@ -71,7 +102,7 @@ class FineTune(Protocol):
             tried.append([list(entry) for entry in found])
         return classification_scores(
             problem, predicted, self.metrics,
-            selection=f"{_chosen(context.config)}, last step",
+            selection=f"{own.selection}, last step",
             extra={"chosen": chosen, "validation": tried},
         )  # fmt: skip
 
@@ -79,41 +110,26 @@ class FineTune(Protocol):
         self, context: Context, problem: Classification, fold: Fold, images: sgd.Images
     ) -> list[tuple[float, float, float | None]]:
         """Rate, decay and validation accuracy of every run of the grid; of one, nothing needs to be run."""
-        grid = _grid(context.config)
+        own = context.config.of(FineTuneConfig)
+        grid = own.grid
         if len(grid) == 1:
             return [(*grid[0], None)]
         found: list[tuple[float, float, float | None]] = []
         truth = problem.labels[fold.validation]
         for i, (rate, decay) in enumerate(grid, 1):
-            try:
-                model = sgd.tune(
-                    context, fold.fit, problem.labels[fold.fit], len(problem.classes),
-                    _recipe(context.config, rate, decay), images, what=f"{self.name} {i}/{len(grid)}",
-                )  # fmt: skip
-            except sgd.Diverged:
-                found.append((rate, decay, None))
-                continue
-            guess = sgd.predict(context, model, images, fold.validation)
-            found.append((rate, decay, float((guess == truth).mean())))
+            recipe, what = own.recipe(rate, decay), f"{self.name} {i}/{len(grid)}"
+
+            def accuracy(context: Context, recipe: sgd.Recipe = recipe, what: str = what) -> float | None:
+                try:
+                    model = sgd.tune(
+                        context, fold.fit, problem.labels[fold.fit], len(problem.classes), recipe, images,
+                        what=what,
+                    )  # fmt: skip
+                except sgd.Diverged:
+                    return None
+                guess = sgd.predict(context, model, images, fold.validation)
+                return float((guess == truth).mean())
+
+            key = [rate, decay, fold.fit.tolist(), fold.validation.tolist()]
+            found.append((rate, decay, context.once(key, accuracy)))
         return found
-
-
-def _chosen(config: EvaluationConfig) -> str:
-    return "rate and decay on validation" if len(_grid(config)) > 1 else "none: one rate and decay given"
-
-
-def _grid(config: EvaluationConfig) -> list[tuple[float, float]]:
-    """Pairs of rate and weight decay: largest rate first, then smallest decay first."""
-    rates, decays = config.fine_tune_rates or RATES, config.fine_tune_decays or DECAYS
-    return [(rate, decay / rate) for rate in sorted(rates, reverse=True) for decay in sorted(decays)]
-
-
-def _recipe(config: EvaluationConfig, rate: float, decay: float) -> sgd.Recipe:
-    recipe = sgd.Recipe(
-        "5000 steps", batch=64, rate=rate, trunk_rate=rate, schedule="cosine", nesterov=True,
-        weight_decay=decay,
-    )  # fmt: skip
-    return replace(recipe, length=f"{config.steps} steps") if config.steps else recipe
-
-
-register(FineTune())

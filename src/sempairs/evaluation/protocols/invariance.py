@@ -16,13 +16,13 @@ from torch import Tensor
 
 from sempairs import keyed
 from sempairs.encoders import embed
-from sempairs.evaluation.changed import embed_changed
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.perturbations.changed import embed_changed
+from sempairs.evaluation.perturbations.transforms import TRANSFORMS, Apply
+from sempairs.evaluation.perturbations.whitening import SHRINKAGE, Whitening
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.scores import Score, spread
 from sempairs.evaluation.tasks.invariance import BackgroundInvariance, PairInvariance, TransformInvariance
-from sempairs.evaluation.transforms import TRANSFORMS, Apply
-from sempairs.evaluation.whitening import SHRINKAGE, Whitening
 from sempairs.progress import track
 from sempairs.views.config import OPERATIONS, ViewsConfig
 from sempairs.views.maker import ViewMaker
@@ -37,11 +37,12 @@ class _Whitened(Protocol):
     frozen = False
     plain = ("cosine",)
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
         """What decides the numbers beside the images."""
-        return {"whitening": "reference", "shrinkage": SHRINKAGE, "seed": config.seed, "version": 1}
+        return {"whitening": "reference", "shrinkage": SHRINKAGE, "seed": config.seed}
 
 
+@PROTOCOLS.register
 class Transforms(_Whitened):
     """The mean cosine over all transformations, each weighing alike; extra: by kind and strength."""
 
@@ -50,10 +51,10 @@ class Transforms(_Whitened):
     metrics = ("cosine",)
     summary = "whitened cosine to the clean picture, twenty transformations at five strengths"
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
         """With every strength of every transformation."""
         return {
-            **super().settings(config),
+            **super().constants(config),
             "transforms": {name: [one.unit, *one.values] for name, one in TRANSFORMS.items()},
         }
 
@@ -81,6 +82,7 @@ class Transforms(_Whitened):
         return [Score("cosine", float(per_image.mean()), len(per_image), "none", more)]
 
 
+@PROTOCOLS.register
 class Backgrounds(_Whitened):
     """The mean cosine of a drawing on white and on keyed grounds."""
 
@@ -89,9 +91,9 @@ class Backgrounds(_Whitened):
     metrics = ("cosine",)
     summary = "whitened cosine between a drawing on white and on colours and textures"
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
         """With the kinds of ground."""
-        return {**super().settings(config), "grounds": list(GROUNDS)}
+        return {**super().constants(config), "grounds": list(GROUNDS)}
 
     def score(self, context: Context, problem: BackgroundInvariance) -> list[Score]:
         """extra: by_ground, and the spread over units."""
@@ -118,6 +120,7 @@ class Backgrounds(_Whitened):
         return [Score("cosine", float(per_image.mean()), len(rows), "none", more)]
 
 
+@PROTOCOLS.register
 class Pairs(_Whitened):
     """auroc: how often an image of the same meaning lies nearer than one of another; .5 is chance."""
 
@@ -167,7 +170,3 @@ def _embedded(
         return apply(images, value, torch.from_numpy(draws[part]).to(images))
 
     return embed_changed(context, store, change)
-
-
-for _protocol in (Transforms(), Backgrounds(), Pairs()):
-    register(_protocol)

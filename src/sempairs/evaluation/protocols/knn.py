@@ -7,31 +7,48 @@ solo-learn's, `knn-200-0.1` lightly's and InstDisc's. Cosines are worked out in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import field_validator
 
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, ProtocolConfig
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification
 from sempairs.metrics import KNN_SETTINGS, knn_predict
 
 
+class KnnConfig(ProtocolConfig):
+    """Which of these are run where no protocol is asked for by name; it decides no number."""
+
+    knn: tuple[Literal["knn-20-0.07", "knn-200-0.1"], ...] = ("knn-20-0.07", "knn-200-0.1")
+
+    @field_validator("knn")
+    @classmethod
+    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("must not name a setting twice")
+        return value
+
+
 class Knn(Protocol):
     """Accuracy under one setting. A bank of fewer than k images is taken whole."""
 
+    k: int
+    temperature: float | None
     takes = (Classification,)
     metrics = ("accuracy",)
+    Config = KnnConfig
+    restated = ("knn",)
 
-    def __init__(self, k: int, temperature: float) -> None:
-        self.name = f"knn-{k}-{temperature}"
-        self.summary = f"{k} nearest neighbours by cosine, votes weighted exp(s / {temperature})"
-        self.k, self.temperature = k, temperature
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """k, temperature."""
+        return {"k": self.k, "temperature": self.temperature}
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """k, temperature, version."""
-        return {"k": self.k, "temperature": self.temperature, "version": 1}
+    def beside(self, config: EvaluationConfig) -> bool:
+        """Where the setting `knn` names it."""
+        return self.name in config.of(KnnConfig).knn
 
     def score(self, context: Context, problem: Classification) -> list[Score]:
         """extra: k, as far as the bank goes."""
@@ -49,6 +66,19 @@ class Knn(Protocol):
         return classification_scores(problem, predicted, self.metrics, selection="none", extra={"k": used})
 
 
-for _setting in KNN_SETTINGS.values():
-    assert _setting.temperature is not None
-    register(Knn(_setting.k, _setting.temperature))
+@PROTOCOLS.register
+class Knn20(Knn):
+    """As DINO and solo-learn have it."""
+
+    name = "knn-20-0.07"
+    k, temperature = KNN_SETTINGS["knn20"]
+    summary = "20 nearest neighbours by cosine, votes weighted exp(s / 0.07)"
+
+
+@PROTOCOLS.register
+class Knn200(Knn):
+    """As lightly and InstDisc have it."""
+
+    name = "knn-200-0.1"
+    k, temperature = KNN_SETTINGS["knn200"]
+    summary = "200 nearest neighbours by cosine, votes weighted exp(s / 0.1)"

@@ -14,17 +14,22 @@ trained on the features of whole images, without augmentation: much cheaper, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sempairs.errors import UserError
-from sempairs.evaluation import sgd
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.probes import sgd
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification
+
+
+class LinearSGDConfig(sgd.EpochsConfig):
+    """probe_views: what the head is fitted on: random crops and flips, or features of whole images."""
+
+    probe_views: Literal["augmented", "none"] = "augmented"
 
 
 class LinearSGD(Protocol):
@@ -32,25 +37,33 @@ class LinearSGD(Protocol):
 
     takes = (Classification,)
     metrics = ("accuracy", "mean_per_class_accuracy")
+    Config = LinearSGDConfig
+    restated = ("epochs", "probe_views")
     frozen = False
+    recipe: sgd.Recipe
 
-    def __init__(self, name: str, recipe: sgd.Recipe, summary: str) -> None:
-        self.name, self.recipe, self.summary = name, recipe, summary
-
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """The recipe, the views, version."""
-        views = sgd.VIEWS if config.probe_views == "augmented" else "none: features of whole images"
-        return {**self._recipe(config).settings(), "views": views, "version": 1}
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """The recipe, the views."""
+        own = config.of(LinearSGDConfig)
+        views = sgd.VIEWS if own.probe_views == "augmented" else "none: features of whole images"
+        return {**own.taken(self.recipe).settings(), "views": views}
 
     def score(self, context: Context, problem: Classification) -> list[Score]:
         """extra: steps, by fold."""
-        recipe, predicted, steps = self._recipe(context.config), [], []
+        own = context.config.of(LinearSGDConfig)
+        recipe, predicted, steps = own.taken(self.recipe), [], []
         features = context.features(problem.scored)
         for fold in problem.folds:
             rows = np.concatenate([fold.fit, fold.validation])
             try:
                 head = sgd.probe(
-                    context, rows, problem.labels[rows], len(problem.classes), recipe, what=self.name
+                    context,
+                    rows,
+                    problem.labels[rows],
+                    len(problem.classes),
+                    recipe,
+                    augmented=own.probe_views == "augmented",
+                    what=self.name,
                 )
             except sgd.Diverged as error:
                 raise UserError(
@@ -62,24 +75,24 @@ class LinearSGD(Protocol):
             problem, predicted, self.metrics, selection="none, last epoch", extra={"steps": steps}
         )
 
-    def _recipe(self, config: EvaluationConfig) -> sgd.Recipe:
-        return replace(self.recipe, length=f"{config.epochs} epochs") if config.epochs else self.recipe
+
+@PROTOCOLS.register
+class LinearMoCo(LinearSGD):
+    """As MoCo has it."""
+
+    name = "linear-moco-1"
+    summary = "linear layer by SGD on augmented views of the frozen encoder: 100 epochs, rate 30 (MoCo)"
+    recipe = sgd.Recipe(
+        "100 epochs", batch=256, rate=30.0, rate_for=256, schedule="steps", factor=0.1, head="normal .01"
+    )
 
 
-register(
-    LinearSGD(
-        "linear-moco-1",
-        sgd.Recipe(
-            "100 epochs", batch=256, rate=30.0, rate_for=256, schedule="steps", factor=0.1,
-            head="normal .01",
-        ),
-        "linear layer by SGD on augmented views of the frozen encoder: 100 epochs, rate 30 (MoCo)",
+@PROTOCOLS.register
+class LinearSimCLR(LinearSGD):
+    """As lightly runs SimCLR's."""
+
+    name = "linear-simclr-1"
+    summary = (
+        "linear layer by SGD on augmented views of the frozen encoder: 90 epochs, cosine (SimCLR, lightly)"
     )
-)  # fmt: skip
-register(
-    LinearSGD(
-        "linear-simclr-1",
-        sgd.Recipe("90 epochs", batch=256, rate=0.1, rate_for=256, schedule="cosine", drop_last=True),
-        "linear layer by SGD on augmented views of the frozen encoder: 90 epochs, cosine (SimCLR, lightly)",
-    )
-)
+    recipe = sgd.Recipe("90 epochs", batch=256, rate=0.1, rate_for=256, schedule="cosine", drop_last=True)

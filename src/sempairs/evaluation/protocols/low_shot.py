@@ -12,18 +12,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from sempairs import keyed
 from sempairs.errors import UserError
-from sempairs.evaluation import sgd
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.probes import sgd
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.scores import Score, classification_scores
 from sempairs.evaluation.tasks.base import Classification, Fold
 from sempairs.files import stable_hash
@@ -33,36 +33,42 @@ Int = NDArray[np.int64]
 Names = NDArray[np.str_]
 
 
+class LowShotConfig(sgd.EpochsConfig):
+    """low_shot_lists: files that name the labelled images, one a line, for example ImageNet's published
+    1percent.txt."""
+
+    low_shot_lists: dict[Literal["low-shot-1", "low-shot-10"], str] = Field(default_factory=dict)
+
+    def list_of(self, protocol: str) -> str | None:
+        """The file that names a protocol's images, if there is one."""
+        return {str(name): path for name, path in self.low_shot_lists.items()}.get(protocol)
+
+
 class LowShot(Protocol):
     """Accuracy, and its mean over classes, after fine-tuning on `share` of the labels."""
 
     takes = (Classification,)
     metrics = ("accuracy", "mean_per_class_accuracy")
+    Config = LowShotConfig
+    restated = ("epochs", "low_shot_lists")
     frozen = False
+    share: float
+    recipe: sgd.Recipe
 
-    def __init__(self, percent: int, trunk: float, head: float) -> None:
-        self.name = f"low-shot-{percent}"
-        self.summary = (
-            f"fine-tuning on {percent}% of the labels: 20 epochs, trunk {trunk}, head {head} (SwAV)"
-        )
-        self.share = percent / 100
-        self.recipe = sgd.Recipe(
-            "20 epochs", batch=256, rate=head, trunk_rate=trunk, schedule="steps", factor=0.2
-        )
-
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """The recipe, the share and which images, the views, version."""
-        path = config.low_shot_list(self.name)
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """The recipe, the share and which images, the views."""
+        own = config.of(LowShotConfig)
+        path = own.list_of(self.name)
         images = {"listed": stable_hash(read_list(path))} if path else "keyed, class-balanced"
         share = {"share": self.share, "images": images}
-        return {**self._recipe(config).settings(), **share, "views": sgd.VIEWS, "version": 1}
+        return {**own.taken(self.recipe).settings(), **share, "views": sgd.VIEWS}
 
     def score(self, context: Context, problem: Classification) -> list[Score]:
         """extra: labelled, the number of images fitted on, by fold."""
         chosen = [self._labelled(context, problem, fold) for fold in problem.folds]
         images = sgd.Images(context, np.concatenate(chosen))
         test = sgd.Images(context, problem.scored)
-        recipe = self._recipe(context.config)
+        recipe = context.config.of(LowShotConfig).taken(self.recipe)
         predicted = []
         for fold, rows in zip(problem.folds, chosen, strict=True):
             try:
@@ -81,13 +87,30 @@ class LowShot(Protocol):
         """The rows of a fold that are fitted on."""
         rows = np.concatenate([fold.fit, fold.validation])
         names = context.catalog.select(rows).column("image_id").astype(str)
-        path = context.config.low_shot_list(self.name)
+        path = context.config.of(LowShotConfig).list_of(self.name)
         if path:
             return np.asarray(rows[listed(names, read_list(path), path)])
         return np.asarray(rows[balanced(problem.labels[rows], names, self.share, seed=context.config.seed)])
 
-    def _recipe(self, config: EvaluationConfig) -> sgd.Recipe:
-        return replace(self.recipe, length=f"{config.epochs} epochs") if config.epochs else self.recipe
+
+@PROTOCOLS.register
+class LowShot1(LowShot):
+    """Of 1%."""
+
+    name = "low-shot-1"
+    summary = "fine-tuning on 1% of the labels: 20 epochs, trunk 0.02, head 5.0 (SwAV)"
+    share = 0.01
+    recipe = sgd.Recipe("20 epochs", batch=256, rate=5.0, trunk_rate=0.02, schedule="steps", factor=0.2)
+
+
+@PROTOCOLS.register
+class LowShot10(LowShot):
+    """Of 10%."""
+
+    name = "low-shot-10"
+    summary = "fine-tuning on 10% of the labels: 20 epochs, trunk 0.01, head 0.2 (SwAV)"
+    share = 0.1
+    recipe = sgd.Recipe("20 epochs", batch=256, rate=0.2, trunk_rate=0.01, schedule="steps", factor=0.2)
 
 
 def balanced(labels: Int, names: Names, share: float, *, seed: int) -> Int:
@@ -131,7 +154,3 @@ def listed(names: Names, wanted: Sequence[str], path: str) -> Int:
         rule = f"must name images that are fitted on, but {len(missing)} of {len(wanted)} are not among them"
         raise UserError(f"low_shot_lists {path}", rule, missing[0])
     return np.array(sorted({place[name] for name in wanted}), dtype=np.int64)
-
-
-register(LowShot(1, trunk=0.02, head=5.0))
-register(LowShot(10, trunk=0.01, head=0.2))

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.scores import Outcome, Score, spread
 from sempairs.evaluation.tasks.base import Retrieval
 from sempairs.metrics import retrieval_scores
 
 
+@PROTOCOLS.register
 class CosineRetrieval(Protocol):
     """Top-1 and mean average precision over the queries; every query has a right answer."""
 
@@ -23,9 +24,9 @@ class CosineRetrieval(Protocol):
     metrics = ("top_1", "mean_average_precision")
     summary = "nearest gallery image by cosine, and the ranking of all right ones"
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """similarity, version."""
-        return {"similarity": "cosine", "version": 1}
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """similarity."""
+        return {"similarity": "cosine"}
 
     def score(self, context: Context, problem: Retrieval) -> list[Score]:
         """extra: the spread over units."""
@@ -53,6 +54,3 @@ class CosineRetrieval(Protocol):
             )
             for metric, (value, each) in zip(self.metrics, values, strict=True)
         ]
-
-
-register(CosineRetrieval())

@@ -1,5 +1,5 @@
 """How well a probe fitted on clean pictures does on corrupted ones. Hendrycks and Dietterich 2019,
-arXiv:1903.12261; see `evaluation.corruptions` for the corruptions.
+arXiv:1903.12261; see `perturbations.corruptions` for the corruptions.
 
 The value is the mean accuracy over corruptions and strengths, each weighing alike. The paper's mCE divides
 errors by AlexNet's on ImageNet; it is not defined here, where nothing of the kind has been measured on other
@@ -16,17 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sempairs.evaluation.changed import embed_changed
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.corruptions import CORRUPTIONS, SMALL, STRENGTHS, corrupted
-from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, register
-from sempairs.evaluation.protocols.linear import fitted_probe
+from sempairs.evaluation.perturbations.changed import embed_changed
+from sempairs.evaluation.perturbations.corruptions import CORRUPTIONS, SMALL, STRENGTHS, corrupted
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
+from sempairs.evaluation.protocols.linear import LinearConfig, fitted_probe
 from sempairs.evaluation.scores import Outcome, Score, spread
 from sempairs.evaluation.tasks.base import Classification
 from sempairs.keyed import text_key
 from sempairs.progress import track
 
 
+@PROTOCOLS.register
 class Corruptions(Protocol):
     """Accuracy on corrupted pictures, and on the same pictures clean."""
 
@@ -34,15 +35,16 @@ class Corruptions(Protocol):
     takes = (Classification,)
     metrics = ("corrupted_accuracy", "clean_accuracy")
     summary = "linear-1 fitted on clean pictures, scored under twelve common corruptions at five strengths"
+    Config = LinearConfig
+    restated = ("lambdas",)
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
         """The probe's settings, every constant, and up to which size the small ones are taken."""
         return {
-            "probe": dict(PROTOCOLS.get("linear-1").settings(config)),
+            "probe": PROTOCOLS.get("linear-1").settings(config),
             "corruptions": {n: [_listed(c.small), _listed(c.large)] for n, c in CORRUPTIONS.items()},
             "small": SMALL,
             "seed": config.seed,
-            "version": 1,
         }
 
     def score(self, context: Context, problem: Classification) -> list[Score]:
@@ -81,7 +83,7 @@ class Corruptions(Protocol):
             "constants": "CIFAR-10-C" if store.size <= SMALL else "ImageNet-C",
             "lambdas": [choice.penalty for choice in choices],
         }
-        how = "lambda on validation" if context.config.chooses_lambda else "none: one lambda given"
+        how = context.config.of(LinearConfig).selection
         units = problem.units[rows]
         return [
             Score(metric, float(values.mean()), len(rows), how,
@@ -97,6 +99,3 @@ def _change(images: Tensor, part: slice, *, name: str, strength: int, keys: NDAr
 def _listed(values: Any) -> Any:
     """Tuples as lists, as JSON has them."""
     return [_listed(value) for value in values] if isinstance(values, tuple) else values
-
-
-register(Corruptions())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sempairs.encoders import embed
 from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol
 from sempairs.evaluation.scores import Score
 from sempairs.evaluation.tasks.invariance import Structure
 from sempairs.metrics import (
@@ -34,6 +34,7 @@ RECIPE = "lab"
 BATCH = 256
 
 
+@PROTOCOLS.register
 class FeatureStructure(Protocol):
     """Eight numbers, one a share of images; n is the images. What these features or classes do not define is
     left out, and named in extra["undefined"] of the others: nothing is made up for it."""
@@ -48,9 +49,9 @@ class FeatureStructure(Protocol):
     summary = "alignment of augmented and of semantic pairs, uniformity, rank, class collapse"
     frozen = False
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """The recipe of the augmented views, seed and version."""
-        return {"views": RECIPE, "seed": config.seed, "version": 1}
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """The recipe of the augmented views, and the seed."""
+        return {"views": RECIPE, "seed": config.seed}
 
     def check(self, problem: Structure, config: EvaluationConfig) -> None:
         """Raises: UserError without two meanings that two images share each."""
@@ -140,6 +141,3 @@ def _views(context: Context, rows: NDArray[np.int64]) -> tuple[NDArray[np.float3
         )
         sides.append(embed(context.target.encoder, batches, precision=context.config.settled_precision))
     return sides[0], sides[1]
-
-
-register(FeatureStructure())

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.protocols.base import Context, Protocol, register
+from sempairs.evaluation.protocols.base import PROTOCOLS, Context, Protocol, ProtocolConfig
 from sempairs.evaluation.scores import Score
 from sempairs.evaluation.tasks.base import MultiLabel
 from sempairs.metrics import average_precision
@@ -34,6 +35,13 @@ Int = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 
+class VocSVMConfig(ProtocolConfig):
+    """The costs that one is chosen among."""
+
+    svm_costs: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = COSTS
+
+
+@PROTOCOLS.register
 class VocSVM(Protocol):
     """Mean over classes of the 11-point average precision, and of the whole one."""
 
@@ -41,17 +49,18 @@ class VocSVM(Protocol):
     takes = (MultiLabel,)
     metrics = ("mean_average_precision_11", "mean_average_precision")
     summary = "a linear SVM a class, cost by 3-fold cross-validation, 11-point mAP (Goyal et al.)"
+    Config = VocSVMConfig
+    restated = ("svm_costs",)
 
-    def settings(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """Costs, folds, the SVM's own, version."""
+    def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """Costs, folds, the SVM's own."""
         return {
-            "costs": list(_costs(config)),
+            "costs": list(config.of(VocSVMConfig).svm_costs),
             "cross_validation": FOLDS,
             "loss": "squared hinge",
             "max_iterations": MAX_ITERATIONS,
             "positive_weight": POSITIVE_WEIGHT,
             "scaling": "unit length",
-            "version": 1,
         }
 
     def check(self, problem: MultiLabel, config: EvaluationConfig) -> None:
@@ -68,7 +77,7 @@ class VocSVM(Protocol):
         """extra: by class the average precisions and, by fold, the costs; values are means over folds."""
         features = context.features(np.union1d(problem.fitted, problem.scored))
         names = context.catalog.column("image_id").astype(str)
-        grid = _costs(context.config)
+        grid = context.config.of(VocSVMConfig).svm_costs
         found = np.empty((2, len(problem.folds), len(problem.classes)))
         costs: list[list[float]] = []
         for i, fold in enumerate(problem.folds):
@@ -147,10 +156,3 @@ def eleven_point(scores: ArrayLike, relevant: ArrayLike) -> float:
     # In whole numbers: a recall of exactly .3 must not miss the point .3 by rounding.
     first = [np.searchsorted(10 * hits, point * positive.sum()) for point in range(11)]
     return float(np.mean(precision[first]))
-
-
-def _costs(config: EvaluationConfig) -> tuple[float, ...]:
-    return config.svm_costs or COSTS
-
-
-register(VocSVM())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,58 @@ class Fold:
     test: Int
 
 
+class Problem(ABC):
+    """What is to be scored; a protocol says which types it takes. notes: what was left out, as JSON."""
+
+    if TYPE_CHECKING:  # a field of each
+
+        @property
+        def notes(self) -> Mapping[str, Any]: ...
+
+    @property
+    @abstractmethod
+    def scored(self) -> Int:
+        """Rows of the catalogue that are scored, which pretraining may not have seen."""
+
+    @property
+    @abstractmethod
+    def fitted(self) -> Int:
+        """Rows of the catalogue that are only fitted on."""
+
+    def identity(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """What of `config` decided the images, beside the task's rule; goes into the settings hash."""
+        return {}
+
+
+class Folded(Problem):
+    """A problem whose images are fitted on and scored fold by fold."""
+
+    if TYPE_CHECKING:  # fields of each
+
+        @property
+        def classes(self) -> tuple[str, ...]: ...
+        @property
+        def folds(self) -> tuple[Fold, ...]: ...
+        @property
+        def units(self) -> NDArray[np.str_]: ...
+
+    @property
+    def scored(self) -> Int:
+        """Rows that any fold scores."""
+        return _rows(fold.test for fold in self.folds)
+
+    @property
+    def fitted(self) -> Int:
+        """Rows that any fold fits on."""
+        return _rows(part for fold in self.folds for part in (fold.fit, fold.validation))
+
+    def identity(self, config: EvaluationConfig) -> Mapping[str, Any]:
+        """How many images are fitted on, how they are folded, and the seed of both."""
+        return config.model_dump(include={"max_fit_images", "folds", "repeats", "seed"})
+
+
 @dataclass(frozen=True)
-class Classification:
+class Classification(Folded):
     """Predict `labels`, (N,) over the catalogue, indices into `classes`, from features, in each fold.
 
     units: (N,) names of what must not be divided, and what a bootstrap resamples. An image scored in several
@@ -41,19 +92,24 @@ class Classification:
     units: NDArray[np.str_]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def scored(self) -> Int:
-        """Rows that any fold scores."""
-        return _rows(fold.test for fold in self.folds)
 
-    @property
-    def fitted(self) -> Int:
-        """Rows that any fold fits on."""
-        return _rows(part for fold in self.folds for part in (fold.fit, fold.validation))
+@dataclass(frozen=True)
+class MultiLabel(Folded):
+    """Say of each image which of `classes` it shows. labels: (N, K) over the catalogue, 1 where it does, 0
+    where not, -1 where that image does not count for that class (VOC's "difficult").
+
+    folds, units, notes: as `Classification` has them.
+    """
+
+    labels: Int
+    classes: tuple[str, ...]
+    folds: tuple[Fold, ...]
+    units: NDArray[np.str_]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Retrieval:
+class Retrieval(Problem):
     """Find for each query row the gallery rows of equal `meaning`, (N,) over the catalogue."""
 
     queries: Int
@@ -71,46 +127,6 @@ class Retrieval:
     def fitted(self) -> Int:
         """Nothing is fitted."""
         return np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class MultiLabel:
-    """Say of each image which of `classes` it shows. labels: (N, K) over the catalogue, 1 where it does, 0
-    where not, -1 where that image does not count for that class (VOC's "difficult").
-
-    folds, units, notes: as `Classification` has them.
-    """
-
-    labels: Int
-    classes: tuple[str, ...]
-    folds: tuple[Fold, ...]
-    units: NDArray[np.str_]
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def scored(self) -> Int:
-        """Rows that any fold scores."""
-        return _rows(fold.test for fold in self.folds)
-
-    @property
-    def fitted(self) -> Int:
-        """Rows that any fold fits on."""
-        return _rows(part for fold in self.folds for part in (fold.fit, fold.validation))
-
-
-class Problem(Protocol):
-    """What every problem has; a protocol says which types it takes.
-
-    scored: rows of the catalogue that are scored, which pretraining may not have seen. fitted: rows that are
-    only fitted on. notes: what was left out, as JSON values.
-    """
-
-    @property
-    def notes(self) -> Mapping[str, Any]: ...
-    @property
-    def scored(self) -> Int: ...
-    @property
-    def fitted(self) -> Int: ...
 
 
 def _rows(parts: Iterable[Int]) -> Int:

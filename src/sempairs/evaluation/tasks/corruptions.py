@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from sempairs.catalog.table import Catalog
-from sempairs.evaluation import sampling
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.tasks import emoji
+from sempairs.evaluation.tasks import emoji, sampling
 from sempairs.evaluation.tasks.base import TASKS, Classification, Fold, Problem, Task, no_rest
 
 MAX_IMAGES = 1000

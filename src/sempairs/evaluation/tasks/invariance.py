@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.tasks.base import TASKS, Task, no_rest
+from sempairs.evaluation.tasks.base import TASKS, Problem, Task, no_rest
 from sempairs.evaluation.tasks.emoji import SOURCE
 from sempairs.evaluation.tasks.split import joined, numbers, unit_names
 from sempairs.keyed import text_key
@@ -28,7 +28,7 @@ MAX_REFERENCE = 2000
 
 
 @dataclass(frozen=True)
-class TransformInvariance:
+class TransformInvariance(Problem):
     """How far the features of `images` (M,) move when the pictures are transformed.
 
     reference: rows whose features give the whitening. units: (N,) as in a classification.
@@ -56,7 +56,7 @@ class BackgroundInvariance(TransformInvariance):
 
 
 @dataclass(frozen=True)
-class PairInvariance:
+class PairInvariance(Problem):
     """How near the features of two images of one meaning lie: left, right (M,), never seen in pretraining.
 
     apart: (N,) over the catalogue; chance is pairs of images that differ in it. The rest as above.
@@ -81,7 +81,7 @@ class PairInvariance:
 
 
 @dataclass(frozen=True)
-class Structure:
+class Structure(Problem):
     """Where `images` (M,) lie. meaning, category: (N,) numbers over the catalogue, -1 for none."""
 
     images: Int

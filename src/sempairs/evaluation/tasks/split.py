@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
-from sempairs.evaluation import sampling
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.tasks import sampling
 from sempairs.evaluation.tasks.base import Classification, Fold
 
 Int = NDArray[np.int64]

@@ -18,8 +18,8 @@ import numpy as np
 from sempairs.catalog.sources.base import existing_path
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
-from sempairs.evaluation import sampling
 from sempairs.evaluation.config import EvaluationConfig
+from sempairs.evaluation.tasks import sampling
 from sempairs.evaluation.tasks.base import TASKS, Classification, Fold, MultiLabel, Problem, Task
 from sempairs.evaluation.tasks.coarse_to_fine import nested
 from sempairs.evaluation.tasks.split import HOLDOUT, classify, numbers, unit_names

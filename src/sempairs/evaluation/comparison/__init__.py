@@ -1,0 +1,1 @@
+"""Two encoders on the same images: paired differences, pictures and a page."""

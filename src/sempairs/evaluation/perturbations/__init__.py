@@ -1,0 +1,1 @@
+"""Pictures changed before they are embedded, and how far features move with them."""

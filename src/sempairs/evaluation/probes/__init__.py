@@ -1,0 +1,1 @@
+"""What is fitted to features or trained on views: the linear probe, its solver, SGD."""
