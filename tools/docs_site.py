@@ -34,8 +34,8 @@ OUTSIDE = {
 }
 #: The stages whose public names are a page of the reference each; other modules share the page `leaves`.
 STAGES = (
-    "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "training", "evaluation",
-    "study", "metrics", "testing",
+    "catalog", "pairs", "curation", "release", "views", "methods", "encoders", "runs", "training",
+    "evaluation", "detection", "study", "metrics", "testing",
 )  # fmt: skip
 
 _REMARK = re.compile(r"^\s*#:?\s?(.*)$")

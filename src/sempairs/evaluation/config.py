@@ -92,6 +92,7 @@ class Protocols:
         return {key: found[key] for key in kept}
 
 
+#: The protocols, by their names.
 PROTOCOLS = Protocols()
 
 

@@ -116,19 +116,19 @@ class Protocol(ABC):
     frozen: bool = True
 
     def settings(self, config: EvaluationConfig) -> dict[str, Any]:
-        """All that decides a number beside the images, as JSON values: its settings, `constants`, version."""
+        """Give all that decides a number beside the images, as JSON: its settings, `constants`, version."""
         own = config.of(self.Config).model_dump(mode="json", exclude=set(self.restated))
         fixed = self.constants(config)
         assert not own.keys() & fixed.keys(), f"{self.name}: a setting is said twice"
         return {**own, **fixed, "version": self.version}
 
     def constants(self, config: EvaluationConfig) -> Mapping[str, Any]:
-        """What decides a number beside its own settings, as JSON values: fixed numbers, and of `config` what
+        """Give what decides a number beside its own settings, as JSON: fixed numbers, and of `config` what
         every evaluation has, such as the seed, where it is used."""
         return {}
 
     def beside(self, config: EvaluationConfig) -> bool:
-        """Whether it is run beside the tasks' own protocols where none is asked for by name."""
+        """Tell whether it is run beside the tasks' own protocols where none is asked for by name."""
         return False
 
     def check(self, problem: Any, config: EvaluationConfig) -> None:  # noqa: B027 (most refuse nothing)
