@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from PIL import Image
 from sempairs.training.trackers import read_metrics
 
+from sempairs.cli.main import run
 from sempairs.config import load_config
 from sempairs.encoders import EncoderConfig, build_encoder
 from sempairs.files import read_json
@@ -25,7 +24,7 @@ SNIPPET = re.compile(r"<!-- run -->\n```bash\n(.*?)```", re.DOTALL)
 SMALL = (
     "views.size=32", "data.store_size=32", "schedule.duration=4 steps", "schedule.warm_up=1 steps",
     "monitor.every=2 steps", "batch_size=16", "method.hidden=16", "method.out=8", "speed.threads=1",
-    "speed.precision=32-true", "monitor.drift.below=0.9", "monitor.tensorboard=false",
+    "speed.precision=32-true", "monitor.tensorboard=false",
 )  # fmt: skip
 
 
@@ -50,21 +49,34 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_command_of_the_page_runs_in_order(workplace: Path) -> None:
-    snippets = SNIPPET.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(snippets) == 5
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    small = " ".join(f"--set '{item}'" for item in SMALL)
-    for code in snippets:
-        lines = [f"{line} {small}" if " pretrain " in line else line for line in code.splitlines()]
-        if "unlabelled" in code:
-            lines = [line.replace("--set 'monitor.drift.below=0.9'", "") for line in lines]
-        lines = [f"{line} --arch resnet10t" if " import " in line else line for line in lines]
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", "\n".join(lines)], cwd=workplace, capture_output=True,
-            text=True, timeout=280, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+def commands() -> list[list[str]]:
+    """Those of the page, made small."""
+    found = [
+        shlex.split(line) for code in SNIPPET.findall(PAGE.read_text("utf-8")) for line in code.splitlines()
+    ]
+    for words in found:
+        if words[1] == "pretrain":
+            words += [word for item in SMALL for word in ("--set", item)]
+        if words[1] == "pretrain" and words[2] == "continue-folder":
+            words += ["--set", "monitor.drift.below=0.9"]
+        if words[1] == "import":
+            words += ["--arch", "resnet10t", "--input-size", "32"]
+        if words[1] == "evaluate":
+            words += ["--protocol", "knn-20-0.07"]
+    return found
+
+
+def test_every_command_of_the_page_runs_in_order(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("SEMPAIRS_QUIET", "1")
+    done = commands()
+    assert [words[:2] for words in done] == [
+        ["sempairs", verb] for verb in ("import", "pretrain", "pretrain", "evaluate", "evaluate", "pretrain")
+    ]
+    for words in done:
+        assert run(words[1:]) == 0, f"{words}\n{capsys.readouterr().err[-2000:]}"
     resolved = read_json(workplace / "runs" / "on" / "resolved.json")
     assert resolved["encoder"]["arch"] == "resnet10t" and resolved["optimiser"]["pull"] == 1.0
     probes = [

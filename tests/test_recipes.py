@@ -24,7 +24,9 @@ def test_a_file_of_that_very_name_goes_first(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["quickstrat", "nothing-like-it"])
 def test_an_unknown_name_is_one_line_with_the_names(name):
-    with pytest.raises(UserError, match=r"recipe is unknown.*choose from: debug, .*quickstart") as error:
+    with pytest.raises(
+        UserError, match=r"recipe is unknown.*choose from: continue-folder, .*debug, .*quickstart"
+    ) as error:
         read_yaml(name)
     assert ("did you mean 'quickstart'?" in str(error.value)) == (name == "quickstrat")
 
