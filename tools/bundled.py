@@ -37,7 +37,7 @@ def release_with_pairs(
 
     read: the bytes of the image of a uri. licences: texts by file name. Raises: UserError if `out` is in use.
     """
-    from sempairs.pairs.audit import audit
+    from sempairs.pairs.audit import audit, write_audit
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -55,7 +55,7 @@ def release_with_pairs(
         train = images.select(images.column("split") == "train")
         config = PairsConfig(relation="cross_domain", mode="fixed", seed=seed)
         pairs = save_with_baselines(place / "pairs", train, config)
-        audit(pairs).write(place / "pairs" / "audit")
+        write_audit(audit(pairs), place / "pairs" / "audit")
         about = build_release(place / "pairs", out, name=name, version=version, images=images, facts=facts)
     (out / ATTRIBUTES).unlink()  # this repository has its own, and no Git LFS
     return about

@@ -1,7 +1,10 @@
-"""Losses of 20 steps of every method, kept as what a change of code is compared with.
+"""Losses of 20 steps of each method, kept as what a change of code is compared with: one file a method.
 
-python tools/capture_golden.py            shows how today's losses differ from the kept ones
-python tools/capture_golden.py --write    keeps today's; say in the change why they moved
+python tools/capture_golden.py                  shows how today's losses differ from the kept ones
+python tools/capture_golden.py simclr dino      the same for these methods alone
+python tools/capture_golden.py --write NEW      keeps today's of a method; say in the change why they moved
+
+A file holds a list for each objective of the method: "pair", and "joint" for those that can have it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +25,7 @@ from sempairs.runs.trackers import read_metrics
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain
 
-KEPT = Path(__file__).resolve().parent.parent / "tests" / "training" / "golden.json"
+KEPT = Path(__file__).resolve().parent.parent / "tests" / "training" / "golden"
 CLASSES, PER_CLASS, SIDE = 4, 8, 16
 
 
@@ -40,20 +44,18 @@ def draw(folder: Path) -> None:
             Image.fromarray(picture).save(folder / f"class{number}" / f"{index}.png")
 
 
-def cases() -> list[str]:
-    """Every method, and "METHOD with joint" for those that can have the joint objective."""
-    pairwise = [name for name in METHODS.names() if issubclass(METHODS.get(name), PairMethod)]
-    return [*METHODS.names(), *(f"{name} with joint" for name in pairwise)]
+def objectives(method: str) -> tuple[str, ...]:
+    """The objectives that the method is captured with."""
+    return ("pair", "joint") if issubclass(METHODS.get(method), PairMethod) else ("pair",)
 
 
-def losses(case: str, folder: Path) -> list[float]:
+def losses(method: str, objective: str, folder: Path) -> list[float]:
     """The loss of each of 20 steps in float64 on one thread, on the images `draw` left in folder/images.
 
     In float32, twenty steps magnify the rounding of another processor to 7e-4 of SimSiam's loss, more than
     many a change of code does. In float64 two instruction sets gave the same bits; views stay float32.
     """
-    method, _, objective = case.partition(" with ")
-    takes_local = METHODS.get(method).takes_local and not objective
+    takes_local = METHODS.get(method).takes_local and objective == "pair"
     local = {"count": 2, "size": SIDE // 2} if takes_local else None
     data = {
         "data": {"source": f"folder:{folder / 'images'}", "store_size": SIDE},
@@ -61,7 +63,7 @@ def losses(case: str, folder: Path) -> list[float]:
         "views": {"recipe": "byol", "size": SIDE, "local": local},
         "encoder": {"options": {"channels": [8, 8, 8, 8]}},
         "method": {"name": method},
-        "objective": {"name": objective or "pair"},
+        "objective": {"name": objective},
         # So small a rate that twenty steps do not magnify the rounding of another processor.
         "optimiser": {"name": "adamw", "lr": 0.0005, "eps": 0.0001, "weight_decay": 0.01},
         "schedule": {"duration": "20 steps", "warm_up": "5 steps"},
@@ -70,30 +72,46 @@ def losses(case: str, folder: Path) -> list[float]:
         "monitor": {"log_every": 1, "every": "0 steps", "tensorboard": False},
         "checkpoint": {"every": "20 steps"},
     }
-    out = folder / case
+    out = folder / f"{method}-{objective}"
     pretrain(validate(PretrainRecipe, data), out)
     return [line["loss"] for line in read_metrics(out / "metrics.jsonl") if line["kind"] == "train"]
 
 
-def capture() -> dict[str, list[float]]:
-    """The losses of every case."""
+def capture(methods: Iterable[str]) -> dict[str, dict[str, list[float]]]:
+    """The losses of methods, by method and objective."""
     with tempfile.TemporaryDirectory() as name:
         draw(Path(name) / "images")
-        return {case: losses(case, Path(name)) for case in cases()}
+        return {
+            method: {objective: losses(method, objective, Path(name)) for objective in objectives(method)}
+            for method in methods
+        }
+
+
+def kept(method: str) -> dict[str, list[float]]:
+    """The losses that are kept of a method, by objective; {} where none are."""
+    file = KEPT / f"{method}.json"
+    found: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Golden losses: compare, or with --write keep.")
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="Default: every method.")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    now = capture()
-    before = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    for method, values in now.items():
-        old = before.get(method)
-        worst = max(abs(a / b - 1) for a, b in zip(values, old, strict=True)) if old else float("nan")
-        print(f"{method}: last loss {values[-1]:.6f}, largest relative difference {worst:.2e}")
-    if options.write:
-        KEPT.write_text(json.dumps(now, indent=1) + "\n")
+    for method in options.methods:
+        METHODS.get(method)  # a misspelt name is said before anything is computed
+    for method in options.methods or METHODS.names():
+        before, now = kept(method), capture([method])[method]
+        for objective, values in now.items():
+            old = before.get(objective)
+            worst = max(abs(a / b - 1) for a, b in zip(values, old, strict=True)) if old else float("nan")
+            print(
+                f"{method}, {objective}: last loss {values[-1]:.6f}, largest relative difference {worst:.2e}"
+            )
+        if options.write:
+            KEPT.mkdir(exist_ok=True)
+            (KEPT / f"{method}.json").write_text(json.dumps(now, indent=1) + "\n")
 
 
 if __name__ == "__main__":

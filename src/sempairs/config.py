@@ -77,6 +77,17 @@ class Ramp(NamedTuple):
     def values(self) -> tuple[float, ...]:
         return tuple(value for _, value in self.points)
 
+    @property
+    def constant(self) -> float | None:
+        """The value, where it is the same all through training; else None."""
+        return self.points[0][1] if len(set(self.values)) == 1 else None
+
+    def mean(self, steps: int) -> float:
+        """Its mean over the steps of a training of so many."""
+        if self.constant is not None:
+            return self.constant
+        return math.fsum(self.at(step / steps) for step in range(steps)) / steps
+
     def at(self, progress: float) -> float:
         """The value when the share `progress`, in [0, 1], of the steps has been taken."""
         before = [point for point in self.points if point[0] <= progress]
@@ -224,12 +235,21 @@ def _one_line(cls: type[BaseModel], error: ValidationError, data: Mapping[str, A
 def _keys_at(cls: type[BaseModel], loc: Sequence[Any], data: Any) -> set[str]:
     """Names of the fields of the section at `loc`, as far as types, and the names in `data`, tell."""
     current: set[type[BaseModel]] = {cls}
+    listed: list[Section] = []  # of the members of the list that the last part named
     for part in loc:
+        if isinstance(part, int):
+            data = data[part] if isinstance(data, list | tuple) and part < len(data) else None
+            current = {config for section in listed if (config := section.config_of(data))} or current
+            continue
         data = data.get(part) if isinstance(data, Mapping) else None
         inside: set[type[BaseModel]] = set()
+        listed = []
         for model in current:
             if field := _fields_of(model).get(str(part)):
                 sections = [given for given in field.metadata if isinstance(given, Section)]
+                for member in getattr(field.annotation, "__args__", ()):
+                    about = getattr(member, "__metadata__", ())
+                    listed += [given for given in about if isinstance(given, Section)]
                 chosen = {config for section in sections if (config := section.config_of(data))}
                 inside |= chosen or _models_in(field.annotation)
         current = inside or current

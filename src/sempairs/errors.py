@@ -18,6 +18,9 @@ class UserError(ValueError):
     The command line prints it as `error: …` and exits with status 2.
     """
 
+    #: The exit status of a command that it ends.
+    status = 2
+
     def __init__(self, field: str, rule: str, got: object = _ABSENT, remedy: str = "") -> None:
         self.field = field
         line = f"{field} {rule}" if rule else field

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import os
 import shutil
@@ -42,7 +43,7 @@ from sempairs.methods.simsiam import negative_cosine
 from sempairs.methods.supcon import supcon_loss
 from sempairs.methods.supervised import cross_entropy
 from sempairs.methods.vicreg import vicreg_terms
-from sempairs.testing import METHOD_CHECKS
+from sempairs.testing import METHOD_CHECKS, methods
 from sempairs.testing.methods import WIDTH
 
 from .conftest import OBJECTIVES, VARIANTS
@@ -94,14 +95,53 @@ def test_losses_are_computed_in_float32_inside_autocast(name):
     torch.testing.assert_close(from_half, LOSSES[name](half[0].double(), half[1].double()), **tight)
 
 
-@pytest.mark.parametrize("name", METHODS.names())
-def test_presets_cover_the_three_scales_with_their_sources(name):
+OURS = [name for name in METHODS.names() if METHODS.get(name).__module__.startswith("sempairs.methods.")]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS.get(name).presets])
+def test_presets_are_of_their_method_and_name_their_source(name):
+    """Which scales a method claims is its own matter, none among them."""
     presets = METHODS.get(name).presets
-    assert set(presets) >= {"imagenet-r50", "cifar-r18", "tiny"}
     assert all(p.config.name == name and p.training and p.source for p in presets.values())
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+class Fleeting(Method):
+    """Says that it carries nothing, and keeps a buffer; claims no published number."""
+
+    Config = MethodConfig
+
+    def __init__(self, config, encoder, width):
+        super().__init__(config, encoder, width)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, views) -> StepOutput:
+        rows = self.encoder(views.crops[0].pixels)
+        return StepOutput(rows.square().mean(), {}, rows.detach())
+
+    def after_step(self, progress: float) -> None:
+        self.steps += 1
+
+
+class Counting(Fleeting):
+    stateful = True
+
+
+class Stuck(Counting):
+    def after_step(self, progress: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Fleeting, "must be true"), (Counting, None), (Stuck, "unchanged")]
+)
+def test_a_class_states_whether_it_carries_anything(monkeypatch, encoder, kind, said):
+    monkeypatch.setattr(methods, "small_method", lambda *_: kind(MethodConfig(name="toy"), encoder, WIDTH))
+    assert not kind.presets
+    with contextlib.nullcontext() if said is None else pytest.raises(AssertionError, match=said):
+        methods.check_carried("toy")
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_file_names_paper_and_departures(name):
     module = importlib.import_module(METHODS.get(name).__module__)
     text = Path(module.__file__).read_text()

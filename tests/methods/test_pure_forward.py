@@ -9,15 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from sempairs.methods import Method
+from sempairs.testing.methods import STATISTICS
 from sempairs.views.records import Views
 
 from .conftest import VARIANTS, build_variant
 
 SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7, "queue": 12, "neighbours": 2, "prototypes": 6}
-# What the running statistics of a normalisation are called in a state dict.
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-# No target network, queue or centre.
-CARRY_NOTHING = ("barlow_twins", "dcl", "rince", "simclr", "simsiam", "supcon", "supervised", "vicreg")
 
 Build = Callable[[], Method]
 Advance = Callable[[Method, int], None]
@@ -117,4 +114,4 @@ def test_what_a_method_carries_changes_after_the_step(method, seen, advance) -> 
     carried = {name for name in before if name not in online and not name.endswith(STATISTICS)}
     method.after_step(0.1)
     assert carried <= changed(method, before)
-    assert bool(carried) == (method.name not in CARRY_NOTHING)
+    assert bool(carried) == method.stateful

@@ -18,7 +18,7 @@ from sempairs.catalog.pictures import Pictures
 from sempairs.catalog.sources import open_source
 from sempairs.embeddings import Embeddings
 from sempairs.errors import UserError
-from sempairs.pairs.audit import Audit, audit
+from sempairs.pairs.audit import Audit, audit, write_audit
 from sempairs.pairs.audit.licences import NONE, strictness
 from sempairs.pairs.audit.run import DOUBT_SCHEMA
 from sempairs.pairs.config import PairsConfig
@@ -237,7 +237,7 @@ def test_a_baseline_has_nothing_to_audit(drawings: Catalog) -> None:
 def test_the_files_are_what_the_others_read_and_the_same_again(drawings: Catalog, tmp_path: Path) -> None:
     pairs = save_with_baselines(tmp_path / "pairs", drawings, PairsConfig(relation="cross_domain"))
     for place in ("one", "two"):
-        audit(pairs, pixels=False).write(tmp_path / place)
+        write_audit(audit(pairs, pixels=False), tmp_path / place)
     about = json.loads((tmp_path / "one" / "audit.json").read_text())
     assert about["format"] == "sempairs.audit/1" and about["manifest_hash"] == pairs.manifest_hash
     expected = {

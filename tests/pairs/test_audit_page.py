@@ -14,8 +14,9 @@ from PIL import Image
 
 from sempairs.catalog import Catalog
 from sempairs.embeddings import Embeddings
-from sempairs.pairs.audit import audit
-from sempairs.pairs.audit.page import TEXT, cut, percent, render
+from sempairs.pairs.audit import Audit, audit
+from sempairs.pairs.audit.page import TEXT, cut, gather, percent
+from sempairs.pairs.audit.page import render as rendered
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.sample import audit_sample, pair_key
 from sempairs.pairs.table import PairSet
@@ -25,6 +26,10 @@ HOSTILE = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><style>*{display:none}",
     "{{ 7 * 7 }}{% for x in y %}", "'; onload='x", "\u202etxt.exe", "<!--", "a\x1b[31mred",
 )  # fmt: skip
+
+
+def render(found: Audit) -> str:
+    return rendered(gather(found))
 
 
 class _Reader(HTMLParser):

@@ -22,8 +22,7 @@ from sempairs.errors import UserError
 from sempairs.files import read_json
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.plan import plan_pairs
-from sempairs.pairs.released import open_released
-from sempairs.pairs.table import PairSet, save_with_baselines
+from sempairs.pairs.table import PairSet, open_released, save_with_baselines
 from sempairs.release import ReleaseFacts, build_release, verify_release, writer
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.run import pretrain

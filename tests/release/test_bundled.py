@@ -14,8 +14,7 @@ from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import ReleaseSource
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.plan import plan_pairs
-from sempairs.pairs.released import open_released
-from sempairs.pairs.table import PairSet
+from sempairs.pairs.table import PairSet, open_released
 from sempairs.release import build_release, verify_release
 from sempairs.release.facts import ReleaseFacts
 

@@ -229,7 +229,8 @@ def _metrics(path: Path, cell: Cell) -> None:
             )
         if step:
             loss = (3.4 if better else 2.6) + 2.5 * np.exp(-step / 50) + rng.normal(0, 0.04)
-            lines.append({"kind": "train", "step": step, "epoch": step / 32, "loss": loss})
+            levels = {"loss_chance": 5.54, "loss_collapse": 5.54}
+            lines.append({"kind": "train", "step": step, "epoch": step / 32, "loss": loss, **levels})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pyarrow.parquet as pq
 import pytest
 
-from sempairs.study.figures import Curve, GainRow, curves, gains
+from sempairs.study.figures import Curve, GainRow, Heading, curves, gains
 from sempairs.study.report import write_report
 from sempairs.study.statistics import compare
 from sempairs.study.summary import plan_lines, status_lines, summary
@@ -180,7 +180,11 @@ def test_secondary_contrasts_and_several_methods(make_study):
 
 
 def test_the_same_numbers_give_the_same_figures():
-    rows = [GainRow("a <b>", compare([1.0, 2.0, 4.0])), GainRow("mean", compare([1.0]), strong=True)]
+    rows = [
+        Heading("method"),
+        GainRow("a <b>", compare([1.0, 2.0, 4.0])),
+        GainRow("mean", compare([1.0]), kind="overall"),
+    ]
     for narrow in (False, True):
         made = [
             gains(rows, equivalence=0.5, name="g", title="t", x_label="x", narrow=narrow) for _ in range(2)
@@ -189,7 +193,7 @@ def test_the_same_numbers_give_the_same_figures():
         assert "var(--arm-0)" in made[0]
         assert "#00000" not in made[0]
         root = ET.fromstring(made[0].replace("xlink:href", "href"))
-        assert {"a <b>", "+2.3", "+1.0"} <= {"".join(t.itertext()) for t in root.iter("text")}
+        assert {"method", "a <b>", "+2.3", "+1.0"} <= {"".join(t.itertext()) for t in root.iter("text")}
 
 
 def test_curves_of_runs_with_one_point():

@@ -69,7 +69,7 @@ def audit(
     from sempairs.embeddings import Embeddings
     from sempairs.errors import UserError
     from sempairs.pairs.audit import audit as audited
-    from sempairs.pairs.audit import broken_rules, parse_rule
+    from sempairs.pairs.audit import broken_rules, parse_rule, write_audit
     from sempairs.pairs.audit.page import headline
     from sempairs.pairs.table import PairSet
 
@@ -89,7 +89,7 @@ def audit(
         sample=sample,
     )
     place = out or folder / "audit"
-    found.write(place)
+    write_audit(found, place)
     typer.echo(headline(found))
     near = f"{found.near.pairs:,}" if found.near else "not measured"
     copies = f"{found.copies.images:,}" if found.copies else "not measured"

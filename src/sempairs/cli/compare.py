@@ -25,7 +25,8 @@ def run_comparison(
 ) -> None:
     """Writes the folder `out` and prints a line a task."""
     from sempairs.errors import UserError
-    from sempairs.evaluation.comparison.compare import compare, points
+    from sempairs.evaluation.comparison.compare import compare
+    from sempairs.evaluation.comparison.records import points
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("--out", "must be a new or empty folder for a comparison", str(out))

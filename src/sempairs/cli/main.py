@@ -116,7 +116,11 @@ def _leave(status: int) -> NoReturn:
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
-    """Runs one command line. Returns the exit status: 0 done, 1 a fault of ours, 2 a mistake, 130 Ctrl-C."""
+    """Runs one command line.
+
+    Returns the exit status: 0 done, 1 a fault of ours, 2 a mistake, 3 a run that its own alarm stopped, 130
+    Ctrl-C.
+    """
     try:
         status = app(arguments, standalone_mode=False, prog_name="sempairs")
     except _Stopped as stop:
@@ -124,7 +128,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _say("stopped", 130, debug)
     except UserError as error:
-        return _say(str(error), 2, debug)
+        return _say(str(error), error.status, debug)
     except ClickException as error:
         return _say(" ".join(str(error.format_message()).split()) or "see --help", 2, debug)
     except BrokenPipeError:  # `sempairs … | head`

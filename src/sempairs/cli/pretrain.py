@@ -47,7 +47,7 @@ def pretrain(
     Leaves in the run folder: the encoder (encoder.safetensors, encoder.json), recipe.yaml, resolved.json,
     environment.json, provenance.json, exposure.parquet, metrics.jsonl, train.csv and probe.csv, TensorBoard
     files and the last two checkpoints. Ctrl-C saves a checkpoint and stops; --resume goes on, bit for bit as
-    if never stopped.
+    if never stopped. A run that its own drift alarm stops does so too, with status 3.
     """
     from sempairs.config import load_config
     from sempairs.errors import UserError

@@ -184,8 +184,8 @@ def diff(
 
 
 def _print_pairs(release: Path) -> None:
-    from sempairs.pairs.released import open_released
     from sempairs.pairs.stats import pair_stats, summary
+    from sempairs.pairs.table import open_released
     from sempairs.release.build import open_arms
 
     for arm in open_arms(release):

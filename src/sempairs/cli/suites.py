@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sempairs.cli.results import show_results
+
 if TYPE_CHECKING:
     from sempairs.evaluation.config import EvaluationConfig
     from sempairs.evaluation.tasks.transfer import Dataset
@@ -48,8 +50,6 @@ def run_suite(
         device=device,
     )  # fmt: skip
     if report.results:
-        from sempairs.cli.evaluate import show_results
-
         show_results(report.results, out)
     _show_missing(missing, root)
     if report.passed_by:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from sempairs.encoders.config import SMALL_STEMS, EncoderConfig, Stem
 from sempairs.encoders.narrow_strides import avoid_narrow_strides
 from sempairs.encoders.small_maps import use_matrix_products
-from sempairs.encoders.weights import load_weights, read_weights
+from sempairs.encoders.weights import load_weights
 from sempairs.errors import UserError, unknown
 from sempairs.keyed import torch_draws
 
@@ -73,13 +72,16 @@ def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
     Raises: UserError for an unknown architecture, options it does not take, a stem it cannot have, or a
     weights file that does not fit.
     """
+    from sempairs.encoders.start import settled, starting_weights  # these read encoders, which are built here
+
+    config = settled(config)
     with torch_draws(seed, "weights", "encoder"), torch.device("cpu"):
         model = _tiny(config) if config.arch == TINY else _timm(config)
     # Models whose head has a hidden layer keep it when the classifier goes; timm declares its width apart.
     declared: Any = getattr(model, "head_hidden_size", None)
     width = int(declared or getattr(model, "num_features", 0))
     if config.weights is not None:
-        load_weights(model, read_weights(Path(config.weights)), where=config.weights)
+        load_weights(model, starting_weights(config), where=config.weights)
     avoid_narrow_strides(model)
     use_matrix_products(model)
     return Encoder(model, config, width)

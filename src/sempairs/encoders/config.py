@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from sempairs.config import Config
 
@@ -15,6 +15,9 @@ _RESERVED = frozenset(
     | {"device", "dtype", "exportable", "no_jit", "scriptable"}
 )
 
+
+#: The architecture of the encoder that `weights` names.
+SAVED = "saved"
 
 Stem = Literal["imagenet", "small", "padded", "pooled"]
 SMALL_STEMS: tuple[Stem, ...] = ("small", "padded", "pooled")
@@ -29,7 +32,9 @@ class EncoderConfig(Config):
     solo-learn has it for CIFAR), "pooled" the same with max pooling; "imagenet" is 7x7 of stride 2 with
     pooling; null is the architecture's own (tiny-resnet: 3x3 of stride 2 without pooling, five times faster
     than "small"). `options`: further arguments of the architecture, such as `img_size` for a vision
-    transformer. `weights`: a safetensors file to start from; nothing is ever downloaded.
+    transformer. `weights`: what to start from: a folder with an encoder (of a run, or by `sempairs import`),
+    a safetensors file, or "efficientnet-lite0" (a package); nothing is ever downloaded. `arch`: "saved" takes
+    the network that such a folder, or the package, describes.
     """
 
     arch: str = "tiny-resnet"
@@ -45,3 +50,12 @@ class EncoderConfig(Config):
             hint = "; give a weights file in `weights`" if "pretrained" in taken[0] else ""
             raise ValueError(f"must not hold {', '.join(taken)}{hint}")
         return options
+
+    @model_validator(mode="after")
+    def _saved_says_all(self) -> Self:
+        if self.arch == SAVED:
+            if self.weights is None:
+                raise ValueError(f"has arch {SAVED}, which needs weights: a folder with an encoder")
+            if self.stem is not None or self.options:
+                raise ValueError(f"has arch {SAVED}, so stem and options must be left out")
+        return self

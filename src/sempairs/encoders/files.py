@@ -108,7 +108,7 @@ def load_encoder(path: str | Path) -> LoadedEncoder:
     """
     given = Path(path)
     file = given if given.suffix == ".json" else given / SPEC
-    spec = _read_spec(file)
+    spec = read_spec(file)
     # The built weights are overwritten at once; the seed does not matter.
     built = build_encoder(spec.config, seed=0)
     if built.width != spec.width:
@@ -129,7 +129,8 @@ def _same_network(config: EncoderConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"weights"})
 
 
-def _read_spec(file: Path) -> EncoderSpec:
+def read_spec(file: Path) -> EncoderSpec:
+    """What an `encoder.json` says. Raises: UserError if it is missing, or is not one."""
     if not file.is_file():
         raise UserError("encoder", f"must be a folder with {SPEC} and {WEIGHTS}", str(file.parent))
     data = read_json(file)

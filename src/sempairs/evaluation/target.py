@@ -115,7 +115,13 @@ def random_target(
     encoder.check_input(size)
     (m0, m1, m2), (s0, s1, s2) = mean, std
     spec = EncoderSpec(
-        config, encoder.width, size, (m0, m1, m2), (s0, s1, s2), weight_hash(encoder.model), __version__
+        encoder.config,
+        encoder.width,
+        size,
+        (m0, m1, m2),
+        (s0, s1, s2),
+        weight_hash(encoder.model),
+        __version__,
     )
     return Target(name, "random", encoder.eval(), spec, None)
 

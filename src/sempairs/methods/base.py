@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
@@ -101,7 +102,12 @@ class Method(nn.Module, ABC):
     """A self-supervised method around an encoder from (B, 3, S, S) to (B, width)."""
 
     Config: ClassVar[type[MethodConfig]]
-    presets: ClassVar[Mapping[str, Preset]]
+    #: Published settings by scale, {} where none are claimed. Whoever claims a scale stands in the
+    #: reproduction recipes of that scale.
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
+    #: Whether anything but trained parameters and statistics of normalisation goes on from step to step: a
+    #: target network, a queue, a centre; true also where that is a setting.
+    stateful: ClassVar[bool] = False
     #: Whether the encoder sees both views in one batch of 2B. This decides over which images batch
     #: normalisation takes its statistics, so it is part of the method.
     joint_forward: ClassVar[bool] = False

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
-from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy, warmed
 from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
 
@@ -38,6 +38,8 @@ class BYOLConfig(MethodConfig):
     predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
+    # The share of the steps over which the momentum rises from 0; for encoders that go on.
+    momentum_warm_up: float = Field(0.0, ge=0, le=1)
 
 
 PRESETS = {
@@ -79,6 +81,7 @@ class Sides(NamedTuple):
 @METHODS.register
 class BYOL(PairMethod):
     Config = BYOLConfig
+    stateful = True
     presets = PRESETS
 
     def __init__(self, config: BYOLConfig, encoder: nn.Module, width: int) -> None:
@@ -101,6 +104,7 @@ class BYOL(PairMethod):
     def after_step(self, progress: float) -> None:
         super().after_step(progress)
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        momentum = warmed(momentum, progress, self.config.momentum_warm_up)
         follow(self.target_encoder, self.encoder, momentum)
         follow(self.target_projector, self.projector, momentum)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sempairs.methods.base import METHODS, Levels, Method, MethodConfig, Preset, StepOutput, in_float32
 from sempairs.methods.distributed import mean_of_all
 from sempairs.methods.health import projection_health
-from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy, warmed
 from sempairs.methods.multicrop import GLOBAL, CodeHead, by_resolution, code_health, code_loss
 from sempairs.views.records import Views
 
@@ -47,6 +47,8 @@ class DINOConfig(MethodConfig):
     centre_momentum: float = Field(0.9, ge=0, le=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
+    # The share of the steps over which the momentum rises from 0; for encoders that go on.
+    momentum_warm_up: float = Field(0.0, ge=0, le=1)
     freeze_last: float = Field(0.02, ge=0, le=1)  # share of the steps
 
 
@@ -99,6 +101,7 @@ class DINO(Method):
     entropy (0 in a collapse; figure 7), the health of its projections (`health`) and the centre's length."""
 
     Config = DINOConfig
+    stateful = True
     presets = PRESETS
     joint_forward = True
     takes_local = True
@@ -122,6 +125,7 @@ class DINO(Method):
 
     def after_step(self, progress: float) -> None:
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        momentum = warmed(momentum, progress, self.config.momentum_warm_up)
         follow(self.teacher_encoder, self.encoder, momentum)
         follow(self.teacher_head, self.head, momentum)
         if self._new is not None:

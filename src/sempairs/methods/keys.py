@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sempairs.methods.base import Method, MethodConfig
 from sempairs.methods.heads import plain_mlp
-from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy
+from sempairs.methods.momentum import cosine_momentum, follow, frozen_copy, warmed
 from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_order, in_groups
 
@@ -28,6 +28,8 @@ class KeysConfig(MethodConfig):
     queue: int = Field(1024, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(0.999, ge=0, le=1)
+    # The share of the steps over which the momentum rises from 0; for encoders that go on.
+    momentum_warm_up: float = Field(0.0, ge=0, le=1)
     norm_groups: int = Field(1, ge=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
 
@@ -37,6 +39,8 @@ class Keys(Method):
 
     `forward` leaves the keys of its step, and their meanings, in `_new`.
     """
+
+    stateful = True
 
     config: KeysConfig
 
@@ -55,6 +59,7 @@ class Keys(Method):
             self.queue.push(*new)
         self._new = []
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        momentum = warmed(momentum, progress, self.config.momentum_warm_up)
         follow(self.key_encoder, self.encoder, momentum)
         follow(self.key_projector, self.projector, momentum)
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from sempairs.methods.base import METHODS, Levels, MethodConfig, Preset, check_paired, in_float32
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import mlp
-from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy
+from sempairs.methods.momentum import cosine_momentum, follow, freeze_patch_embedding, frozen_copy, warmed
 from sempairs.methods.negatives import excluded_pairs, meaning_logs, own_columns, same_meaning_pairs
 from sempairs.methods.pairwise import Compared, PairMethod
 from sempairs.views.records import Views
@@ -49,6 +49,8 @@ class MoCoV3Config(MethodConfig):
     predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
     final_momentum: float = Field(1.0, ge=0, le=1)
+    # The share of the steps over which the momentum rises from 0; for encoders that go on.
+    momentum_warm_up: float = Field(0.0, ge=0, le=1)
     same_meaning_negatives: Literal["keep", "mask"] = "keep"
     negatives: Literal["all", "same_domain"] = "all"
     freeze_patch_embedding: bool = False
@@ -110,6 +112,7 @@ class MoCoV3(PairMethod):
     """Logs `same_meaning_negatives` (mean count a query) and `same_meaning_fraction` (of its negatives)."""
 
     Config = MoCoV3Config
+    stateful = True
     presets = PRESETS
 
     def __init__(self, config: MoCoV3Config, encoder: nn.Module, width: int) -> None:
@@ -141,6 +144,7 @@ class MoCoV3(PairMethod):
     def after_step(self, progress: float) -> None:
         super().after_step(progress)
         momentum = cosine_momentum(self.config.momentum, self.config.final_momentum, progress)
+        momentum = warmed(momentum, progress, self.config.momentum_warm_up)
         follow(self.key_encoder, self.encoder, momentum)
         follow(self.key_projector, self.projector, momentum)
 

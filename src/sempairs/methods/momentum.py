@@ -40,6 +40,16 @@ def follow(target: nn.Module, source: nn.Module, momentum: float) -> None:
         torch._foreach_lerp_(following, list(source.parameters()), 1.0 - momentum)
 
 
+def warmed(momentum: float, progress: float, warm_up: float) -> float:
+    """`momentum`, rising to it from 0 along a straight line over the first share `warm_up` of the steps.
+
+    A target then holds an average of what has been since the start, not its first weights for long: heads
+    begin anew beside an encoder that goes on. Tarvainen & Valpola 2017, arXiv:1703.01780, whose code rises as
+    1 − 1/(t + 1).
+    """
+    return momentum * min(1.0, progress / warm_up) if warm_up else momentum
+
+
 def cosine_momentum(start: float, end: float, progress: float) -> float:
     """From `start` at progress 0 to `end` at 1 along half a cosine. Grill et al. 2020, section 3.2."""
     return end - (end - start) * (math.cos(math.pi * progress) + 1) / 2

@@ -34,7 +34,7 @@ from sempairs.methods.base import (
 )
 from sempairs.methods.distributed import layout_of
 from sempairs.methods.heads import plain_mlp
-from sempairs.methods.momentum import follow, frozen_copy
+from sempairs.methods.momentum import follow, frozen_copy, warmed
 from sempairs.methods.queue import Queue
 from sempairs.methods.sides import draw_sides, on_sides
 from sempairs.views.records import Views
@@ -50,6 +50,8 @@ class MSFConfig(MethodConfig):
     predictor_hidden: int = Field(512, ge=1)
     predictor_layers: int = Field(2, ge=1)
     momentum: float = Field(0.99, ge=0, le=1)
+    # The share of the steps over which the momentum rises from 0; for encoders that go on.
+    momentum_warm_up: float = Field(0.0, ge=0, le=1)
     queue: int = Field(2048, ge=2)  # at least a batch, or a target would miss itself
     neighbours: int = Field(5, ge=1)
 
@@ -113,6 +115,7 @@ class MSF(Method):
     them as in the paper's code, and `other_purity`, without the first neighbour (for k > 1)."""
 
     Config = MSFConfig
+    stateful = True
     presets = PRESETS
 
     def __init__(self, config: MSFConfig, encoder: nn.Module, width: int) -> None:
@@ -131,8 +134,9 @@ class MSF(Method):
         if self._new is not None:
             self.queue.push(*self._new)
         self._new = None
-        follow(self.target_encoder, self.encoder, self.config.momentum)
-        follow(self.target_projector, self.projector, self.config.momentum)
+        momentum = warmed(self.config.momentum, progress, self.config.momentum_warm_up)
+        follow(self.target_encoder, self.encoder, momentum)
+        follow(self.target_projector, self.projector, momentum)
 
     def levels(self, pairs: int) -> Levels:
         return Levels(chance=2.0, collapse=0.0)

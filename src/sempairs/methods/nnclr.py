@@ -112,6 +112,7 @@ class NNCLR(PairMethod):
     """Logs `neighbour_purity` (share of neighbours of the pair's meaning) and same-meaning negatives."""
 
     Config = NNCLRConfig
+    stateful = True
     presets = PRESETS
 
     def __init__(self, config: NNCLRConfig, encoder: nn.Module, width: int) -> None:

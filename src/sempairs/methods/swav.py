@@ -86,6 +86,7 @@ class SwAV(PairMethod):
     (`health`), the prototypes that are some row's nearest, and, with a queue, its same-meaning share."""
 
     Config = SwAVConfig
+    stateful = True
     presets = PRESETS
     joint_forward = True
     takes_local = True

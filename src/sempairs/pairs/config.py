@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from sempairs.catalog.exposure import Inherited
-from sempairs.config import Config
+from sempairs.config import Config, Ramp
+from sempairs.pairs.choices.base import AnyChoice
 from sempairs.registry import Registry, Section
 
 if TYPE_CHECKING:
@@ -49,10 +50,15 @@ class PairsConfig(Config):
     # augmented: every partner is the anchor itself. image_matched: so too, but the anchors are taken from all
     # the images the semantic arm shows.
     arm: Arm = "semantic"
-    # Probability that a pair is the semantic one rather than the anchor with itself.
-    mixed: Probability | None = None
+    # Probability that a pair is the semantic one rather than the anchor with itself: a number, or points of
+    # progress and probability. A pair is semantic while its own draw lies below: it stays so as long as the
+    # probability does not fall.
+    mixed: Ramp | None = None
     # Share of the anchors, exact, whose partner is of another category, the same all through training.
     corrupted: Probability | None = None
+    # Which of the images that may be an anchor's partner are drawn: all, or what these leave, one after the
+    # other. Redrawn pairs only.
+    choices: tuple[AnyChoice, ...] = ()
     # At most so many pairs an epoch. A redrawn pool may hold a few less: all its images need a partner in it;
     # it keeps every class while count is at least two images a class.
     count: Annotated[int, Field(ge=1)] | None = None
@@ -75,12 +81,42 @@ class PairsConfig(Config):
             )
         return arm
 
+    @field_validator("mixed")
+    @classmethod
+    def _a_probability(cls, mixed: Ramp | None) -> Ramp | None:
+        if mixed is not None and not all(0 <= value <= 1 for value in mixed.values):
+            raise ValueError("must be in [0, 1] all through training")
+        return mixed
+
+    @field_validator("choices")
+    @classmethod
+    def _of_redrawn_partners(
+        cls, choices: tuple[AnyChoice, ...], info: ValidationInfo
+    ) -> tuple[AnyChoice, ...]:
+        if choices and info.data.get("mode") != "redrawn":
+            raise ValueError("must be left out for fixed pairs: they choose among partners drawn anew")
+        if choices and info.data.get("corrupted") is not None:
+            raise ValueError("must be left out where corrupted is given")
+        if sum(choice.ranks for choice in choices) > 1:
+            raise ValueError("must hold one at most that ranks partners")
+        return choices
+
     @field_validator("corrupted")
     @classmethod
     def _one_modifier(cls, corrupted: float | None, info: ValidationInfo) -> float | None:
         if corrupted is not None and info.data.get("mixed") is not None:
             raise ValueError("must be left out where mixed is given")
         return corrupted
+
+    @property
+    def mixed_always(self) -> float | None:
+        """`mixed` where it is one number all through training; None where it is not given, or changes."""
+        return None if self.mixed is None else self.mixed.constant
+
+    @property
+    def phased(self) -> Ramp | None:
+        """`mixed` where it changes over training."""
+        return self.mixed if self.mixed is not None and self.mixed.constant is None else None
 
     @property
     def label(self) -> str:
@@ -101,24 +137,31 @@ class PairsConfig(Config):
         return {}
 
     def inherited(self) -> Inherited:
-        """Tell what an encoder that found the pairs was shown: whoever trains on them inherits it.
+        """Tell what an encoder that found the pairs was shown: whoever trains on them inherits it. Without
+        that of encoders by whose features `choices` go (`inherited_by_all`).
 
         Raises: UserError if a record of it must be there and is not, or is another one.
         """
         return Inherited()
 
+    def inherited_by_all(self) -> Inherited:
+        """`inherited`, and what the encoders were shown by whose features partners are chosen."""
+        found = self.inherited()
+        for choice in self.choices:
+            found = found + choice.inherited()
+        return found
+
     def rule(self, index: ImageIndex) -> Rule:
         """Say who may be whose partner. Raises: UserError if a column it needs is empty or absent."""
         raise NotImplementedError
 
-    def select(self, index: ImageIndex) -> Selection:
-        """Find the semantic set; `arm` is not read.
+    def select(self, index: ImageIndex) -> Selection | None:
+        """Find the semantic set, for a relation with a way of its own; None where `rule` says all.
 
+        `arm` is not read.
         Raises: UserError if there is no pair, or a column, list or class that is needed is not there.
         """
-        from sempairs.pairs.select import by_rule
-
-        return by_rule(index, self)
+        return None
 
 
 #: One relation a file; the key `relation` of a recipe's section `pairs` names one.

@@ -108,6 +108,20 @@ class GroupDraws:
         return place
 
 
+class RankedDraws:
+    """The candidates of each of n items in a given order. item, candidate: (E,), sorted by item and then by
+    that order."""
+
+    def __init__(self, n: int, item: Int, candidate: Int) -> None:
+        self.count = np.bincount(item, minlength=n).astype(np.int64)
+        self._start = np.concatenate([[0], np.cumsum(self.count)[:-1]]).astype(np.int64)
+        self._candidate = candidate
+
+    def pick(self, items: Int, k: Int) -> Int:
+        found: Int = self._candidate[self._start[items] + k].astype(np.int64)
+        return found
+
+
 class ListDraws:
     """Partners by list: those an item is listed with. left, right: (E,) items of each pair, listed once; an
     item that is listed with itself is a partner of its own."""

@@ -29,7 +29,7 @@ def manifest_hash(selection: Selection, arm: str) -> str:
         if selection.edges is not None or not config.by_columns:
             return PairSet.of(selection, arm).manifest_hash
         rule = config.rule(index)
-        header: Mapping[str, Any] = redrawn_header(config)
+        header: Mapping[str, Any] = redrawn_header(config, selection.mining)
         names = Names(selection.relations)
         anchor, partner = selection.anchor, selection.partner
         if not (partner < 0).any() and not (selection.relation == len(names) - 1).any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sempairs import keyed
 from sempairs.errors import UserError
@@ -79,4 +80,9 @@ def _other_category(split: Int, category: Int) -> Int:
 
 def kept(n: int, *, share: float, seed: int) -> Mask:
     """Which of n fixed pairs stay semantic under `mixed(share)`; those a lower share keeps are among them."""
-    return np.asarray(keyed.uniform(seed, STREAM, occurrence=np.arange(n), slot=MIX)[:, 0] < share)
+    return np.asarray(coins(np.arange(n), seed=seed) < share)
+
+
+def coins(occurrence: Int, *, seed: int) -> NDArray[np.float64]:
+    """(B,) draws in [0, 1) of fixed pairs: one is semantic while the share of semantic pairs lies above."""
+    return keyed.uniform(seed, STREAM, occurrence=occurrence, slot=MIX)[:, 0]

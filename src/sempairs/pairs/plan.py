@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sempairs import keyed
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.files import stable_hash
-from sempairs.pairs import fingerprint
+from sempairs.pairs import fingerprint, modifiers
 from sempairs.pairs.config import PairsConfig
 from sempairs.pairs.index import ImageIndex, Int
 from sempairs.pairs.select import Selection, select
@@ -56,24 +57,36 @@ class PairPlan:
         """Pairs an epoch."""
         return len(self.selection)
 
-    def epoch(self, e: int) -> EpochPairs:
-        """The pairs of epoch e >= 0, in occurrence order; independent of what was asked before."""
+    def epoch(self, e: int, progress: float = 1.0) -> EpochPairs:
+        """The pairs of epoch e >= 0, in occurrence order; independent of what was asked before.
+
+        progress: the share of the steps taken, in [0, 1], where the recipe lets pairs change with it.
+        """
+        return self.draw(e, np.arange(self.n), progress)
+
+    def draw(self, e: int, occurrence: Int, progress: float) -> EpochPairs:
+        """The pairs of epoch e at some occurrences (B,), in their order. Each is a pure function of epoch,
+        occurrence and progress."""
         chosen = self.selection
-        occurrence = np.arange(self.n)
-        anchor, partner = chosen.anchor, chosen.partner
+        anchor, partner = chosen.anchor[occurrence], chosen.partner[occurrence]
+        alone = anchor  # shown twice where the pair is not semantic
         if self.config.arm == "image_matched":
             # Each pair shows one of its images in one epoch and the other in the next, twice augmented. So an
             # epoch has the classes of the semantic one, and two epochs show every image as often as there.
             draw = keyed.uniform(self.draw_seed, STREAM, occurrence=occurrence, slot=SIDE)[:, 0]
-            anchor = np.where((e + (draw < 0.5)) % 2 == 1, chosen.true_partner, anchor)
+            anchor = np.where((e + (draw < 0.5)) % 2 == 1, chosen.true_partner[occurrence], anchor)
         if self.config.arm != "semantic":
             partner = anchor
         elif chosen.draws is not None:
-            partner = self._drawn(e)
+            partner = self._drawn(e, occurrence, progress)
+        if self.config.phased is not None and self.config.arm != "augmented":
+            semantic = self._coins(e, occurrence) < self.config.phased.at(progress)
+            anchor, partner = np.where(semantic, anchor, alone), np.where(semantic, partner, alone)
         return EpochPairs(self.rows[anchor], self.rows[partner], occurrence)
 
-    def further(self, e: int, count: int) -> Int:
-        """(N, count) catalogue rows: partners 1 to `count` of each anchor in epoch e, beside that of `epoch`.
+    def further(self, e: int, count: int, *, occurrence: Int | None = None, progress: float = 1.0) -> Int:
+        """(B, count) catalogue rows: partners 1 to `count` of each anchor in epoch e, beside that of `draw`;
+        of all N anchors, or of those at `occurrence`.
 
         Partners of one anchor are different images as long as it has so many; then they come again, each as
         often as can be. A pair that is not drawn (of two views of one image, or a false one) shows the same
@@ -81,19 +94,20 @@ class PairPlan:
         """
         if self.config.mode != "redrawn":
             raise UserError("pairs.mode", "must be redrawn for several partners an anchor", self.config.mode)
-        chosen, occurrence = self.selection, np.arange(self.n)
+        chosen = self.selection
+        occurrence = np.arange(self.n) if occurrence is None else occurrence
         if self.config.arm != "semantic" or chosen.draws is None:
-            return np.repeat(self.epoch(e).partner[:, None], count, axis=1)
-        pieces = range(0, self.n, _PIECE)
-        return np.concatenate([self._several(e, occurrence[i : i + _PIECE], count) for i in pieces])
+            return np.repeat(self.draw(e, occurrence, progress).partner[:, None], count, axis=1)
+        pieces = range(0, len(occurrence), _PIECE)
+        return np.concatenate([self._several(e, occurrence[i : i + _PIECE], count, progress) for i in pieces])
 
-    def _several(self, e: int, occurrence: Int, count: int) -> Int:
+    def _several(self, e: int, occurrence: Int, count: int, progress: float) -> Int:
         """`further` of the anchors at `occurrence` (B,), of a redrawn pool."""
         chosen, draws, seed = self.selection, self.selection.draws, self.draw_seed
         assert draws is not None
         anchor, given = chosen.anchor[occurrence], chosen.partner[occurrence]
         free = np.flatnonzero(given < 0)
-        keys, high = occurrence[free], draws.count[anchor[free]]
+        keys, high = occurrence[free], self._open(anchor[free], progress)
         out = np.repeat(given[:, None], count, axis=1)
         numbers = np.empty((len(free), 0), dtype=np.int64)  # drawn so far, of all that each anchor has
         for j in range(count + 1):
@@ -108,26 +122,50 @@ class PairPlan:
             numbers = np.concatenate([numbers, k[:, None]], axis=1)
             if j:
                 partner = draws.pick(anchor[free], k)
-                if chosen.config.mixed is not None:
+                share = self._share(progress)
+                if share is not None:
                     coin = keyed.uniform(seed, STREAM, epoch=e, occurrence=keys, slot=MIX, operation=j)[:, 0]
-                    partner = np.where(coin < chosen.config.mixed, partner, anchor[free])
+                    partner = np.where(coin < share, partner, anchor[free])
                 out[free, j - 1] = partner
         return np.asarray(self.rows[out], dtype=np.int64)
 
-    def _drawn(self, e: int) -> Int:
-        """Partners of a redrawn pool: uniform over the valid images, not first over domains or leaves."""
-        chosen, draws = self.selection, self.selection.draws
+    def _share(self, progress: float) -> float | None:
+        """The share of semantic pairs of a redrawn pool; None for all."""
+        if self.config.phased is not None:
+            return self.config.phased.at(progress)
+        return self.selection.config.mixed_always
+
+    def _coins(self, e: int, occurrence: Int) -> NDArray[np.float64]:
+        """(B,) A pair is semantic while the share of semantic pairs lies above its coin: one for all epochs
+        for fixed pairs, one an epoch for redrawn ones."""
+        if self.selection.draws is None:
+            return modifiers.coins(occurrence, seed=self.selection.config.seed)
+        return keyed.uniform(self.draw_seed, STREAM, epoch=e, occurrence=occurrence, slot=MIX)[:, 0]
+
+    def _open(self, anchor: Int, progress: float) -> Int:
+        """(B,) how many candidates of each anchor are drawn from: all, or the first of those in order."""
+        draws = self.selection.draws
         assert draws is not None
-        partner = chosen.partner.copy()
+        count = draws.count[anchor].astype(np.int64)
+        for choice in self.config.choices:
+            share = choice.open.at(progress)
+            if share < 1:
+                count = np.clip(np.ceil(share * count - 1e-9).astype(np.int64), 1, count)
+        return count
+
+    def _drawn(self, e: int, occurrence: Int, progress: float) -> Int:
+        """Partners of a redrawn pool: uniform over the valid images, not first over domains or leaves."""
+        chosen, draws, always = self.selection, self.selection.draws, self.selection.config.mixed_always
+        assert draws is not None
+        partner = chosen.partner[occurrence]
         for start in range(0, len(partner), _PIECE):
             free = start + np.flatnonzero(partner[start : start + _PIECE] < 0)
-            anchor = chosen.anchor[free]
-            seed, high = self.draw_seed, draws.count[anchor]
-            k = keyed.integers(seed, STREAM, epoch=e, occurrence=free, slot=PARTNER, high=high)
+            keys, anchor = occurrence[free], chosen.anchor[occurrence[free]]
+            high = self._open(anchor, progress)
+            k = keyed.integers(self.draw_seed, STREAM, epoch=e, occurrence=keys, slot=PARTNER, high=high)
             partner[free] = draws.pick(anchor, k)
-            if chosen.config.mixed is not None:
-                draw = keyed.uniform(seed, STREAM, epoch=e, occurrence=free, slot=MIX)[:, 0]
-                partner[free] = np.where(draw < chosen.config.mixed, partner[free], anchor)
+            if always is not None and self.config.phased is None:
+                partner[free] = np.where(self._coins(e, keys) < always, partner[free], anchor)
         return partner
 
     @cached_property

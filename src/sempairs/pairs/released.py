@@ -1,9 +1,10 @@
-"""Pairs inside a release: `pairs/<arm>.parquet`, their images in the release's own catalogue."""
+"""The files of pairs inside a release: `pairs/<arm>.parquet`, their images in the release's own catalogue."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,23 +14,38 @@ from sempairs.catalog.table import Catalog
 from sempairs.config import validate
 from sempairs.errors import UserError, unknown
 from sempairs.files import sha256_file
-from sempairs.pairs.config import PairsSection
-
-if TYPE_CHECKING:
-    from sempairs.pairs.table import PairSet
+from sempairs.pairs.config import PairsConfig, PairsSection
 
 RELEASED = "pairs"
-_REMEDY = "try `sempairs release verify`"
+REMEDY = "try `sempairs release verify`"
 
 
-def open_released(root: str | Path, arm: str = "semantic", *, catalog: Catalog | None = None) -> PairSet:
-    """One arm of the pairs that a release holds, equal to the folder of pairs it was made from.
+class ReleasedPairs(NamedTuple):
+    """One arm of a release as its files hold it, not yet checked against its manifest hash.
+
+    table: its pairs. catalog: the images it uses. catalog_hash, catalog_images: of the catalogue the set
+    was built from. mining: of mined pairs, as `pairs.json` has it. file, manifest_hash: what was released.
+    """
+
+    table: pa.Table
+    catalog: Catalog
+    config: PairsConfig
+    pairs_per_epoch: int
+    catalog_hash: str
+    catalog_images: int
+    mining: Mapping[str, Any] | None
+    file: Path
+    manifest_hash: str
+
+
+def read_released(
+    root: str | Path, arm: str, schema: pa.Schema, *, catalog: Catalog | None = None
+) -> ReleasedPairs:
+    """One arm of the pairs that a release holds.
 
     catalog: the release's own, where it has been read already.
-    Raises: UserError if the release holds no pairs or not this arm, or they are not the ones released.
+    Raises: UserError if the release holds no pairs or not this arm, or the file is not the one released.
     """
-    from sempairs.pairs.table import PairSet
-
     source = ReleaseSource(str(root))
     about = source.about.get("pairs")
     where = str(source.root)
@@ -47,18 +63,15 @@ def open_released(root: str | Path, arm: str = "semantic", *, catalog: Catalog |
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(where, "does not say what its pairs are", remedy=_REMEDY) from None
+        raise UserError(where, "does not say what its pairs are", remedy=REMEDY) from None
     if file.parent != source.root / RELEASED or not file.is_file():
-        raise UserError(str(file), "is missing", remedy=_REMEDY)
+        raise UserError(str(file), "is missing", remedy=REMEDY)
     if sha256_file(file) != checksum:
-        raise UserError(str(file), "was changed or cut short since it was released", remedy=_REMEDY)
-    table = _read(file)
+        raise UserError(str(file), "was changed or cut short since it was released", remedy=REMEDY)
+    table = _read(file, schema)
     catalog = source.scan().catalog if catalog is None else catalog
-    pairs = PairSet(table, catalog.select(catalog.rows_of(_used(table))), config, *facts, mining)
-    pairs.validate()
-    if pairs.manifest_hash != expected:
-        raise UserError(str(file), "does not hold the pairs that were released", remedy=_REMEDY)
-    return pairs
+    images = catalog.select(catalog.rows_of(_used(table)))
+    return ReleasedPairs(table, images, config, *facts, mining, file, expected)
 
 
 def plain(table: pa.Table) -> pa.Table:
@@ -71,23 +84,21 @@ def plain(table: pa.Table) -> pa.Table:
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 
-def _read(file: Path) -> pa.Table:
+def _read(file: Path, schema: pa.Schema) -> pa.Table:
     import pyarrow.parquet as pq
-
-    from sempairs.pairs.table import PAIR_SCHEMA
 
     try:
         table = pq.read_table(file, partitioning=None)
         arrays = []
-        for field in PAIR_SCHEMA:
+        for field in schema:
             column = table.column(field.name).combine_chunks()
             if isinstance(column, pa.ChunkedArray):
                 column = pa.concat_arrays(column.chunks)
             is_word = pa.types.is_dictionary(field.type)
             arrays.append(column.dictionary_encode() if is_word else column.cast(field.type))
-        return pa.table(arrays, schema=PAIR_SCHEMA)
+        return pa.table(arrays, schema=schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(str(file), f"is damaged ({error})", remedy=_REMEDY) from None
+        raise UserError(str(file), f"is damaged ({error})", remedy=REMEDY) from None
 
 
 def _used(table: pa.Table) -> pa.Array:

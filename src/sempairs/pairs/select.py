@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,16 @@ from sempairs import keyed
 from sempairs.errors import UserError
 from sempairs.pairs import modifiers
 from sempairs.pairs.config import PairsConfig
-from sempairs.pairs.draw import Draws, GroupDraws, ListDraws
-from sempairs.pairs.index import ImageIndex, Int, Labels, components, runs
+from sempairs.pairs.draw import Draws, GroupDraws, ListDraws, RankedDraws
+from sempairs.pairs.index import ImageIndex, Int, Labels, components, runs, small_int
 from sempairs.pairs.matching import LIMIT, STREAM, disjoint_pairs
 from sempairs.pairs.rules import Rule, class_labels, groups
+from sempairs.progress import tell
 
 AUGMENTED, CORRUPTED = "augmented", "corrupted"
+#: Candidates that choices can list: a gigabyte of them.
+MOST_CANDIDATES = 1 << 28
+_LISTED = 1 << 20  # candidates looked at at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +32,8 @@ class Selection:
     partner: -1 where `draws` gives it, anew each epoch. true_partner: the partner before corruption.
     relation: a number into `relations`. meaning, category: what the pair shares; the latter may be unknown.
     edges: the list that `draws` draws from, for redrawn lists; edge_score: (E,). mining: for pairs mined from
-    embeddings, their hash, their encoder and how the neighbours were searched.
+    embeddings, their hash, their encoder and how the neighbours were searched; `chosen_by`: the features that
+    partners are chosen by.
     """
 
     index: ImageIndex
@@ -62,7 +67,70 @@ def select(index: ImageIndex, config: PairsConfig) -> Selection:
     """
     if not len(index):
         raise UserError("pairs", "needs images, and the catalogue has none")
-    return config.select(index)
+    found = config.select(index)
+    found = by_rule(index, config) if found is None else found
+    return choose(found, config) if config.choices else found
+
+
+def choose(selection: Selection, config: PairsConfig) -> Selection:
+    """The selection with the partners that `config.choices` leave, in their order; anchors that are left
+    without one go.
+
+    Raises: UserError if none is left, a column or feature is not there, or there are too many candidates.
+    """
+    index, draws = selection.index, selection.draws
+    if draws is None:  # of one image twice
+        return selection
+    anchors = selection.anchor
+    total = int(draws.count[anchors].sum())
+    if total > MOST_CANDIDATES:
+        rule = f"must have at most {MOST_CANDIDATES:,} candidates to choose from, all anchors together"
+        raise UserError("pairs.choices", rule, f"{total:,}", "limit the pool by pairs.count or per_class")
+    about: dict[str, Any] = {}
+    for choice in config.choices:
+        about |= choice.about(index)
+    rules = [fit for choice in config.choices if (fit := choice.allowed(index)) is not None]
+    ranks = [rank for choice in config.choices if (rank := choice.order(index)) is not None]
+    tie = keyed.text_keys(config.seed, STREAM, index.id_pieces())
+    kind = small_int(len(index))
+    items, candidates = [np.empty(0, dtype=kind)], [np.empty(0, dtype=kind)]
+    ends = np.cumsum(draws.count[anchors])
+    cuts = np.searchsorted(ends, np.arange(_LISTED, total, _LISTED))
+    for some in np.split(anchors, np.unique(cuts)):
+        count = draws.count[some]
+        item = np.repeat(some, count)
+        number = np.arange(len(item)) - np.repeat(np.cumsum(count) - count, count)
+        candidate = draws.pick(item, number)
+        for fit in rules:
+            # An image that is listed with itself, for want of another, stays so.
+            kept = fit(item, candidate) | (item == candidate)
+            item, candidate = item[kept], candidate[kept]
+        orders = [rank(item, candidate) for rank in ranks]
+        place = np.lexsort((tie[candidate], *orders, item))
+        items.append(item[place].astype(kind))
+        candidates.append(candidate[place].astype(kind))
+    chosen = RankedDraws(len(index), np.concatenate(items), np.concatenate(candidates))
+    left = chosen.count[anchors] > 0
+    if not left.any():
+        names = ", ".join(choice.name for choice in config.choices)
+        rule = f"({names}) leaves none of {len(anchors)} anchors a partner"
+        raise UserError("pairs.choices", rule, remedy="ask less of partners, or take another relation")
+    if not left.all():
+        tell(f"pairs.choices leaves {int((~left).sum())} of {len(left)} anchors without a partner: left out")
+    mining = {**(selection.mining or {}), **({"chosen_by": about} if about else {})}
+    return replace(
+        selection,
+        config=selection.config.model_copy(update={"choices": config.choices}),
+        anchor=anchors[left],
+        partner=selection.partner[left],
+        true_partner=selection.true_partner[left],
+        relation=selection.relation[left],
+        score=selection.score[left],
+        meaning=selection.meaning.take(np.flatnonzero(left)),
+        category=selection.category.take(np.flatnonzero(left)),
+        draws=chosen,
+        mining=mining or None,
+    )
 
 
 def by_rule(index: ImageIndex, config: PairsConfig) -> Selection:
@@ -100,8 +168,8 @@ def compose(
         alone = edges[0][edges[0] == edges[1]]
         codes = np.where(np.isin(anchor, alone), len(names) - 2, codes)
     meaning = meaning_of_all(index, rule.meaning, edges or (anchor, partner))
-    if config.mixed is not None and draws is None:
-        stays = modifiers.kept(len(anchor), share=config.mixed, seed=config.seed)
+    if config.mixed_always is not None and draws is None:
+        stays = modifiers.kept(len(anchor), share=config.mixed_always, seed=config.seed)
         partner = true_partner = np.where(stays, partner, anchor)
         codes, score = np.where(stays, codes, len(names) - 2), np.where(stays, score, np.nan)
     if config.corrupted is not None:

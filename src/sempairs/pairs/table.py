@@ -29,7 +29,7 @@ from sempairs.pairs import listing
 from sempairs.pairs.config import PairsConfig, PairsSection
 from sempairs.pairs.index import ImageIndex, Int, Labels
 from sempairs.pairs.manifest import pair_hash, pair_rows, rows_hash
-from sempairs.pairs.released import open_released
+from sempairs.pairs.released import REMEDY, read_released
 from sempairs.pairs.rules import class_labels
 from sempairs.pairs.select import AUGMENTED, CORRUPTED, Selection, meaning_of_all, of_list, select
 
@@ -73,6 +73,7 @@ class PairSet:
     @classmethod
     def build(cls, catalog: Catalog, config: PairsConfig) -> PairSet:
         """The pairs that `config` asks for. Raises: UserError if there are none, or a column is missing."""
+        refuse_of_a_run(config)
         selection = select(ImageIndex(catalog), config)
         return cls.of(selection, config.arm, catalog.content_hash(), len(catalog))
 
@@ -172,7 +173,7 @@ class PairSet:
         config = self.config
         if config.mode == "fixed" or config.arm != "semantic":
             return pair_hash(ids, partners, self.relation)
-        header = redrawn_header(config)
+        header = redrawn_header(config, self.mining)
         if None not in partners and CORRUPTED not in self.relation:
             return rows_hash(header, pair_rows(ids, partners, self.relation))
         rule = config.rule(self.index)
@@ -302,12 +303,28 @@ class PairSet:
         return pairs
 
 
+def open_released(root: str | Path, arm: str = "semantic", *, catalog: Catalog | None = None) -> PairSet:
+    """One arm of the pairs that a release holds, equal to the folder of pairs it was made from.
+
+    catalog: the release's own, where it has been read already.
+    Raises: UserError if the release holds no pairs or not this arm, or they are not the ones released.
+    """
+    found = read_released(root, arm, PAIR_SCHEMA, catalog=catalog)
+    facts = found.pairs_per_epoch, found.catalog_hash, found.catalog_images, found.mining
+    pairs = PairSet(found.table, found.catalog, found.config, *facts)
+    pairs.validate()
+    if pairs.manifest_hash != found.manifest_hash:
+        raise UserError(str(found.file), "does not hold the pairs that were released", remedy=REMEDY)
+    return pairs
+
+
 def save_with_baselines(folder: str | Path, catalog: Catalog, config: PairsConfig) -> PairSet:
     """Writes the semantic set of `config` and, for fixed pairs, the matched baselines of that very set in
     the folders `augmented` and `image_matched` inside. Returns: the semantic set.
 
     Raises: UserError as `PairSet.build`, or if `folder` is not empty.
     """
+    refuse_of_a_run(config)
     with atomic_folder(folder) as temporary:
         selection = select(ImageIndex(catalog), config)
         facts = catalog.content_hash(), len(catalog)
@@ -321,15 +338,29 @@ def save_with_baselines(folder: str | Path, catalog: Catalog, config: PairsConfi
     return pairs
 
 
-def redrawn_header(config: PairsConfig) -> dict[str, Any]:
-    """What the manifest hash of a redrawn set covers beside its rows."""
+def redrawn_header(config: PairsConfig, mining: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the manifest hash of a redrawn set covers beside its rows: of features, what they were."""
+    chosen = [choice.model_dump(mode="json", exclude={"embeddings"}) for choice in config.choices]
+    features = (mining or {}).get("chosen_by", {}).get("embeddings")
     return {
         "redrawn": config.relation,
         "depth": None,
-        "mixed": config.mixed,
+        "mixed": config.mixed_always if config.phased is None else [list(p) for p in config.phased.points],
         "corrupted": config.corrupted and [config.corrupted, config.seed],
+        **({"choices": chosen, "chosen_by": features} if chosen else {}),
         **config.identity(),
     }
+
+
+def refuse_of_a_run(config: PairsConfig) -> None:
+    """Raises: UserError for what a set on disk cannot hold, as it is drawn, or changes, while training."""
+    remedy = "leave it out here, and give it in the recipe of the run that trains on the set"
+    if config.phased is not None:
+        points = [list(point) for point in config.phased.points]
+        raise UserError("pairs.mixed", "must be one number for a set on disk", points, remedy)
+    if config.choices:
+        names = ", ".join(choice.name for choice in config.choices)
+        raise UserError("pairs.choices", "must be left out for a set on disk", names, remedy)
 
 
 def _constant(text: str, n: int) -> pa.DictionaryArray:

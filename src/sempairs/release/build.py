@@ -29,8 +29,8 @@ from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import ABOUT, DATA, FILES, FORMAT, REFERENCES
 from sempairs.errors import UserError
 from sempairs.files import atomic_folder, sha256_file, write_json
-from sempairs.pairs.released import RELEASED, open_released, plain
-from sempairs.pairs.table import PairSet
+from sempairs.pairs.released import RELEASED, plain
+from sempairs.pairs.table import PairSet, open_released
 from sempairs.release.croissant import croissant
 from sempairs.release.dataset_card import render_card
 from sempairs.release.datasheet import render_datasheet

@@ -10,7 +10,7 @@ from typing import Any
 
 from sempairs.catalog import Catalog
 from sempairs.catalog.sources.release import ReleaseSource
-from sempairs.pairs.released import open_released
+from sempairs.pairs.table import open_released
 from sempairs.release.build import open_arms
 from sempairs.release.writer import LICENCES, counts
 

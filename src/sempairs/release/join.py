@@ -110,7 +110,7 @@ def read_dataset(root: str | Path, catalog: Catalog | None = None) -> Dataset:
     Raises: UserError if it is not sound.
     """
     from sempairs.config import validate
-    from sempairs.pairs.released import open_released
+    from sempairs.pairs.table import open_released
 
     source = ReleaseSource(str(root))
     about: dict[str, Any] = source.about

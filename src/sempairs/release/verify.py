@@ -17,7 +17,8 @@ from sempairs.catalog.sources.base import Problem
 from sempairs.catalog.sources.release import ABOUT, DATA, FORMAT, IMAGE, ReleaseSource, read_about
 from sempairs.errors import UserError
 from sempairs.files import read_json, sha256_bytes, sha256_file
-from sempairs.pairs.released import RELEASED, open_released
+from sempairs.pairs.released import RELEASED
+from sempairs.pairs.table import open_released
 from sempairs.progress import track
 from sempairs.release.build import CROISSANT, DATASHEET, check_matched, open_arms
 from sempairs.release.croissant import croissant

@@ -70,6 +70,10 @@ class Work(ABC):
         """Whether any process was asked to stop; all agree. Collective, once a step."""
         return processes.any_of(self.stop.is_set())
 
+    def halted(self, taken: int) -> UserError | None:
+        """What ends the run here, after its state is saved; None to go on. The same in all processes."""
+        return None
+
     def changed(self, name: str) -> UserError:
         """What to say of an entry of `identity` that is another than in the checkpoint."""
         remedy = "restore it, or start afresh in another folder"
@@ -144,7 +148,8 @@ def resume(work: Work, out: Path) -> int | None:
 def drive(work: Work, out: Path, *, start: int = 0) -> None:
     """Take all steps of `work` after the first `start`, with checkpoints in `out`, the last one at the end.
 
-    Raises: Interrupted after Ctrl-C or the system's request to end, when the state is saved. Collective.
+    Raises: what `Work.halted` gives; Interrupted after Ctrl-C or the system's request to end, when the state
+    is saved. Collective.
     """
     total = work.total
     with (
@@ -156,9 +161,11 @@ def drive(work: Work, out: Path, *, start: int = 0) -> None:
             if note is not None:
                 shown.set_postfix_str(note, refresh=False)
             shown.update(1)
-            stopping = work.stopping()
-            if taken % work.save_every == 0 or taken == total or stopping:
+            stopping, halted = work.stopping(), work.halted(taken)
+            if taken % work.save_every == 0 or taken == total or stopping or halted is not None:
                 processes.from_first(partial(_save, work, out, taken))
+            if halted is not None and taken < total:
+                raise halted
             if stopping and taken < total:
                 done = f"stopped and saved after step {taken} of {total}"
                 raise Interrupted(f"{done}; go on with the same command{work.resumed_by}")

@@ -31,6 +31,9 @@ OURS = (
     BOARD, "train.csv", "probe.csv", "encoder.json", "encoder.safetensors", RECIPE,
 )  # fmt: skip
 
+# What a resumed run may be asked otherwise: it changes no number, only whether the run goes on.
+FREE = frozenset({"monitor.drift.action"})
+
 # What a finished run is bound to by the hashes in finished.json; the other things are for convenience.
 SEALED = tuple(name for name in OURS if name not in (CHECKPOINTS, FINISHED, FAILURE, BOARD))
 
@@ -55,7 +58,7 @@ def refuse_other_recipe(out: Path, recipe: Config, *, leave: Collection[str] = (
     without the dotted names in `leave`."""
     started = flat(load_config(type(recipe), out / RECIPE).model_dump(mode="json"))
     asked = flat(recipe.model_dump(mode="json"))
-    compared = (started.keys() | asked.keys()) - set(leave)
+    compared = (started.keys() | asked.keys()) - FREE - set(leave)
     differing = sorted(key for key in compared if started.get(key) != asked.get(key))
     if differing:
         shown = ", ".join(f"{k} ({started.get(k)!r} -> {asked.get(k)!r})" for k in differing[:6])

@@ -21,7 +21,9 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "pairs.arm": _PARTNER,
     # Arms derive from one semantic set; these make another.
     "pairs.relation": (*_PARTNER, "pairs.semantic_hash"),
-    "pairs.mixed": (*_PARTNER, "pairs.semantic_hash"),
+    "pairs.mixed": (*_PARTNER, "pairs.semantic_hash", "pairs.semantic_share"),
+    # By whose features partners are chosen is extra data: `pairs.mining` has to be declared beside it.
+    "pairs.choices": (*_PARTNER, "pairs.semantic_hash"),
     "pairs.corrupted": (*_PARTNER, "pairs.semantic_hash"),
     # Where the duration is in steps; in epochs the steps differ too, and have to be declared.
     "sampler": ("schedule.steps_per_epoch",),

@@ -1,24 +1,21 @@
 """The report's page: everything it shows, laid out for the template `templates/report.html`.
 
-It is made of what was gathered, and checked, alone: no file is read here but the template.
-One self-contained file: no script, no request to anywhere. The template escapes all text; only figures made
-by `figures` go in as markup.
+It is made of what was gathered, and checked, alone; only figures made by `figures` go in as markup.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
-from sempairs import __version__
+from sempairs import pages
 from sempairs.study.analysis import FLOOR, Finding, Findings
 from sempairs.study.certificate import PairCheck, flatten, shown
-from sempairs.study.figures import Curve, GainRow, curves, gains
+from sempairs.study.figures import Curve, GainRow, Heading, curves, gains
 from sempairs.study.plan import Plan
 from sempairs.study.verdict import concepts_text, p_text, points
 
@@ -60,17 +57,13 @@ KEY_FACTS = (
 
 def render(gathered: Gathered) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sempairs.study"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return pages.render(
+        "sempairs.study",
+        "report.html",
+        context(gathered),
+        filters={"points": points, "p": p_text},
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    environment.filters |= {"points": points, "p": p_text, "shown": shown, "number": _number}
-    return environment.get_template("report.html").render(context(gathered))
 
 
 def context(gathered: Gathered) -> dict[str, Any]:
@@ -83,6 +76,8 @@ def context(gathered: Gathered) -> dict[str, Any]:
         "study": plan.study,
         "primary": primary,
         "badge": BADGES[primary.verdict.kind],
+        "levels": _levels(findings),
+        "floor": FLOOR,
         "caveats": _caveats(gathered),
         "arms": arms,
         "gains": [_gains(findings, finding, i) for i, finding in enumerate(_primary_first(findings))],
@@ -104,8 +99,6 @@ def context(gathered: Gathered) -> dict[str, Any]:
         "environment": _environment(gathered),
         "recipe": yaml.safe_dump(plan.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         "hours": _duration(sum(outcome.seconds for outcome in gathered.outcomes.values())),
-        "version": __version__,
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
@@ -139,21 +132,7 @@ def _caveats(gathered: Gathered) -> list[str]:
 
 def _gains(findings: Findings, finding: Finding, index: int) -> dict[str, Any]:
     """The gains figure of a contrast, wide and narrow, and its table."""
-    several = len(findings.plan.methods) > 1
-    labels = {task.name: task.label for task in findings.plan.tasks}
-    rows = [
-        GainRow(
-            f"{gain.method}: {labels[gain.task]}" if several else labels[gain.task],
-            gain.comparison,
-            concepts=gain.concepts,
-        )
-        for gain in finding.tasks
-    ]
-    if several and finding.methods:
-        rows += [GainRow(f"{gain.method}: mean of tasks", gain.comparison) for gain in finding.methods]
-    if finding.overall:
-        label = "Mean: the primary test" if finding.contrast.primary else "Mean"
-        rows.append(GainRow(label, finding.overall, strong=True))
+    rows = _gain_rows(findings, finding)
     drawn = {
         form: gains(
             rows,
@@ -166,7 +145,49 @@ def _gains(findings: Findings, finding: Finding, index: int) -> dict[str, Any]:
         for form in ("wide", "narrow")
         if rows
     }
-    return {"finding": finding, "rows": rows, **drawn}
+    grouped = any(isinstance(row, Heading) for row in rows)
+    return {"finding": finding, "rows": rows, "grouped": grouped, **drawn}
+
+
+def _levels(findings: Findings) -> dict[str, float]:
+    """What the primary gain is the difference of, and random weights beside it: mean scores, by arm, over the
+    methods, tasks and seeds that count; {} where there is no gain."""
+    primary = findings.primary
+    if primary.overall is None:
+        return {}
+    arms = {FLOOR: FLOOR, "control": primary.contrast.control, "treatment": primary.contrast.treatment}
+    found = {}
+    for name, arm in arms.items():
+        keys = [
+            (gain.method, arm, task.name, seed)
+            for gain in primary.methods
+            for task in findings.plan.tasks
+            for seed in primary.seeds
+        ]
+        if all(key in findings.scores for key in keys):
+            found[name] = float(np.mean([findings.scores[key] for key in keys]))
+    return found
+
+
+def _gain_rows(findings: Findings, finding: Finding) -> list[GainRow | Heading]:
+    """Tasks below their method where there are several, each method's mean, and last the mean of all."""
+    several = len(findings.plan.methods) > 1
+    labels = {task.name: task.label for task in findings.plan.tasks}
+    means = {gain.method: gain.comparison for gain in finding.methods}
+    rows: list[GainRow | Heading] = []
+    for method in findings.plan.methods:
+        taken = [gain for gain in finding.tasks if gain.method == method]
+        counts = "" if method in means or not means else " (not in the mean)"
+        if several and taken:
+            rows.append(Heading(method + counts))
+        rows += [GainRow(labels[gain.task], gain.comparison, concepts=gain.concepts) for gain in taken]
+        if several and method in means and len(taken) > 1:
+            rows.append(GainRow(f"mean of {len(taken)} tasks", means[method], kind="mean"))
+    if finding.overall:
+        label = f"Mean of {len(means)} methods" if len(means) > 1 else "Mean"
+        label += ": the primary test" if finding.contrast.primary else ""
+        rows.append(GainRow(label, finding.overall, kind="overall"))
+    return rows
 
 
 def _scores(findings: Findings, arms: Sequence[str]) -> list[dict[str, Any]]:
@@ -257,8 +278,7 @@ def _sights(gathered: Gathered) -> dict[str, Any] | None:
 
 
 def _source(gallery: Gallery, name: str) -> str:
-    kind = name.rpartition(".")[2]
-    return f"data:image/{kind};base64," + base64.b64encode(gallery.files[name]).decode()
+    return pages.data_uri(gallery.files[name], name.rpartition(".")[2])
 
 
 def _curves(gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]]:
@@ -285,10 +305,15 @@ def _curves(gathered: Gathered, arms: Sequence[str]) -> list[dict[str, Any]]:
                     lines, name=f"{method}-{key}", title=f"{title}, {method}", x_label="epoch", scale=scale,
                     levels=levels,
                 )  # fmt: skip
-                panels.append({"title": title, "svg": svg})
+                panels.append({"title": title, "svg": svg, "levels": _levels_text(levels, scale)})
         if panels:
             found.append({"method": method, "panels": panels})
     return found
+
+
+def _levels_text(levels: Mapping[str, float], scale: float) -> str:
+    """ "chance 5.54, collapse 0.00"; in words too, as a level far from the curves is not drawn."""
+    return ", ".join(f"{words} {scale * value:.2f}" for words, value in levels.items())
 
 
 def _certificate(gathered: Gathered, finding: Finding) -> dict[str, Any]:

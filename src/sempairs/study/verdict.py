@@ -20,16 +20,25 @@ EXPONENTIAL_SKEWNESS = 2.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is concluded. `kind`: gain, loss, too few seeds, no claim, withheld or no data."""
+    """What is concluded. `kind`: gain, loss, too few seeds, no claim, withheld or no data.
+
+    evidence: interval, seeds and p in words, with which `detail` begins where there are any.
+    """
 
     kind: str
     headline: str
     detail: str
     caveats: tuple[str, ...] = ()
+    evidence: str = ""
 
     @property
     def claims(self) -> bool:
         return self.kind in ("gain", "loss")
+
+    @property
+    def remark(self) -> str:
+        """`detail` without the evidence, for where that stands beside it as numbers."""
+        return self.detail.removeprefix(self.evidence).removeprefix(". ")
 
 
 def judge(comparison: Comparison, *, treatment: str, control: str, equivalence: float) -> Verdict:
@@ -56,14 +65,14 @@ def judge(comparison: Comparison, *, treatment: str, control: str, equivalence: 
             f"2/2{_superscript(c.n)} = {p_text(smallest_p(c.n))}, so no result could reach p < {ALPHA}; "
             f"at least {need} seeds are needed. {_signs(c)}"
         )
-        return Verdict("too few seeds", headline, detail.strip(), tuple(caveats))
+        return Verdict("too few seeds", headline, detail.strip(), tuple(caveats), evidence)
     assert c.t is not None
     if c.t.excludes_zero() and c.p < ALPHA:
         kind = "gain" if c.mean > 0 else "loss"
         verb = "beats" if kind == "gain" else "falls behind"
         headline = f"{treatment} {verb} {control} by {size}"
         caveats += skew_texts(c)
-        return Verdict(kind, headline, f"{evidence}. {_signs(c)}".strip(), tuple(caveats))
+        return Verdict(kind, headline, f"{evidence}. {_signs(c)}".strip(), tuple(caveats), evidence)
     headline = f"{scored}: no difference can be claimed"
     high, low = points(c.t.high), points(c.t.low)
     excluded = f"The data exclude (95%) a difference above {high} or below {low} points."
@@ -71,7 +80,7 @@ def judge(comparison: Comparison, *, treatment: str, control: str, equivalence: 
         excluded = f"The interval lies {direction} 0, but the exact test does not reach p < {ALPHA}."
     elif -equivalence < c.t.low and c.t.high < equivalence:
         excluded += f" Both arms are practically equivalent (within ±{equivalence:g} points)."
-    return Verdict("no claim", headline, f"{evidence}. {excluded}", tuple(caveats))
+    return Verdict("no claim", headline, f"{evidence}. {excluded}", tuple(caveats), evidence)
 
 
 def points(value: float) -> str:

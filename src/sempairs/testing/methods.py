@@ -20,6 +20,9 @@ MEANINGS = 4
 # Sizes that heads can have at once, so that checks stay quick whatever a method's defaults are.
 _SMALL = {"hidden": 8, "out": 5, "predictor_hidden": 7}
 
+#: What the running statistics of a normalisation are called in a state dict.
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 Check = Callable[[str, ObjectiveConfig | None], None]
 
 
@@ -149,6 +152,27 @@ def check_repeatable(name: str, objective: ObjectiveConfig | None = None) -> Non
     assert torch.equal(first, method(views).loss.detach())
 
 
+def check_carried(name: str, objective: ObjectiveConfig | None = None) -> None:
+    """What is carried from step to step changes after the step, and is there only where `stateful` says."""
+    method = small_method(name, objective)
+    method.before_step(0.0)
+    method(views_for(method)).loss.backward()
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+
+    def moved() -> set[str]:
+        return {key for key, value in method.state_dict().items() if not torch.equal(before[key], value)}
+
+    carried = {key for key in before.keys() - moved() if not key.endswith(STATISTICS)}
+    method.after_step(0.0)
+    assert carried <= moved(), f"unchanged by after_step: {sorted(carried - moved())}"
+    said = f"{type(method).__name__}.stateful must be true"
+    assert type(method).stateful or not carried, f"{said}: it carries {sorted(carried)}"
+
+
 def check_half_precision(name: str, objective: ObjectiveConfig | None = None) -> None:
     """Under bf16 autocast the loss is float32, and near the exact one."""
     method = small_method(name, objective)
@@ -195,6 +219,7 @@ METHOD_CHECKS: tuple[Check, ...] = (
     check_training,
     check_state,
     check_repeatable,
+    check_carried,
     check_half_precision,
     check_crops,
     check_seed,

@@ -27,7 +27,7 @@ from sempairs.catalog.sources import Source, open_source, scan_and_tell
 from sempairs.catalog.sources.joined import PART, SHARE
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
-from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
+from sempairs.pairs.plan import PairPlan, plan_pairs
 from sempairs.training.recipe import PretrainRecipe
 from sempairs.training.samplers import SamplerConfig, Shuffled, steps_per_epoch
 from sempairs.views.maker import ViewMaker
@@ -181,10 +181,12 @@ def batches(
     world: int = 1,
     partners: int = 1,
     sampler: SamplerConfig | None = None,
+    total: int | None = None,
 ) -> Iterator[Batch]:
     """The batches of steps `start` to `stop` - 1, a pure function of the arguments.
 
-    partners: of each anchor. sampler: null for the shuffled one.
+    partners: of each anchor. sampler: null for the shuffled one. total: steps of the whole training, of which
+    pairs may depend on the share taken; null for `stop`.
     batch_size: over all `world` processes; this one, `rank`, gets the rank-th piece, so that rows gathered in
     order of rank stand as in one process, and queues of them hold the same.
     """
@@ -192,24 +194,19 @@ def batches(
     assert 0 <= rank < world
     sampler = sampler or Shuffled()
     per_epoch = epoch_steps(plan, sampler, batch_size)
-    epoch, pairs, further, order = -1, None, None, np.empty(0, dtype=np.int64)
+    epoch, order = -1, np.empty(0, dtype=np.int64)
     for step in range(start, stop):
-        if step // per_epoch != epoch or pairs is None:
+        if step // per_epoch != epoch:
             epoch = step // per_epoch
-            pairs, further, order = None, None, order[:0].copy()  # let go of the last epoch before the next
-            pairs = plan.epoch(epoch)
+            order = order[:0].copy()  # let go of the last epoch before the next
             order = epoch_order(plan, sampler, batch_size, seed=seed, epoch=epoch)
-            further = plan.further(epoch, partners - 1) if partners > 1 else None
         share = batch_size // world
         first = step % per_epoch * batch_size + rank * share
-        chosen = order[first : first + share]
-        batch = _batch(plan, pairs, epoch, chosen)
-        yield batch if further is None else batch._replace(further=further[chosen])
-
-
-def _batch(plan: PairPlan, pairs: EpochPairs, epoch: int, chosen: Rows) -> Batch:
-    occurrence = pairs.occurrence[chosen]
-    return Batch(epoch, pairs.anchor[chosen], pairs.partner[chosen], occurrence, plan.meaning[occurrence])
+        chosen, progress = order[first : first + share], step / (total or stop)
+        pairs, further = plan.draw(epoch, chosen, progress), None
+        if partners > 1:
+            further = plan.further(epoch, partners - 1, occurrence=chosen, progress=progress)
+        yield Batch(epoch, pairs.anchor, pairs.partner, pairs.occurrence, plan.meaning[chosen], further)
 
 
 def read_ahead(batches: Iterable[Batch], maker: ViewMaker) -> Iterator[Batch]:
@@ -243,6 +240,24 @@ def near(store: ImageStore, device: torch.device) -> ImageStore:
         return store
     free, _ = torch.cuda.mem_get_info(device)
     return store.resident(device) if store.pixels.nbytes <= free // 2 else store
+
+
+def numbered(catalog: Catalog, column: str) -> NDArray[np.int64]:
+    """A number for each value of a column, -1 for null; all -1 where the catalogue has no such column."""
+    if column not in catalog.names:
+        return np.full(len(catalog), -1)
+    codes, values = catalog.coded(column)
+    number = {value: i for i, value in enumerate(sorted(values))}
+    numbers = np.array([*(number[value] for value in values), -1], dtype=np.int64)
+    return np.asarray(numbers[codes])
+
+
+def sample(catalog: Catalog, rows: Rows, n: int, seed: int) -> Rows:
+    """At most `n` of the rows, drawn by key, whatever their order; ascending."""
+    if len(rows) <= n:
+        return rows
+    keys = keyed.text_keys(seed, "splits", catalog.pieces("image_id", rows))
+    return np.sort(rows[np.argsort(keys, kind="stable")[:n]])
 
 
 @contextmanager

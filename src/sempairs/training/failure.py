@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sempairs.config import load_config
 from sempairs.encoders import build_encoder
+from sempairs.encoders.start import settled
 from sempairs.errors import UserError
 from sempairs.methods import build_method
 from sempairs.runs import folder, processes
@@ -153,7 +154,7 @@ class _Taken:
 def _take(recipe: PretrainRecipe, kept: Checkpoint, precision: str) -> _Taken:
     speed = recipe.speed.model_copy(update={"precision": precision, "compile": False})
     # The weights are those kept, not those a file of the recipe's may hold.
-    architecture = recipe.encoder.model_copy(update={"weights": None})
+    architecture = settled(recipe.encoder).model_copy(update={"weights": None})
     recipe = recipe.model_copy(update={"speed": speed, "encoder": architecture})
     fabric = make_fabric(speed)
     encoder = build_encoder(architecture, seed=recipe.seed)

@@ -33,6 +33,7 @@ from sempairs.training.cached import micro_batches
 from sempairs.training.compiled import compile_networks
 from sempairs.training.data import Batch
 from sempairs.training.optimisers import build_optimiser, optimiser_state, restore_optimiser, set_rates
+from sempairs.training.pull import Pull
 from sempairs.training.recipe import PretrainRecipe, SpeedConfig
 from sempairs.training.schedules import warm_up_cosine
 from sempairs.views.maker import ViewMaker
@@ -131,6 +132,8 @@ class Trainer:
             recipe.optimiser, method, batch_size=recipe.batch_size, fused=recipe.speed.fused
         )
         self._module, self._optimiser = fabric.setup(_Tensors(method), self.optimiser)
+        # To the weights of the start: those that a checkpoint restores come later.
+        self.pull = Pull(method, recipe.optimiser.pull) if recipe.optimiser.pull else None
 
     def step(self, step: int, batch: Batch, views: Views) -> tuple[Log, Tensor]:
         """One optimiser step; returns its numbers and the embeddings (B, D) of the first crop.
@@ -152,13 +155,22 @@ class Trainer:
         self.fabric.backward(loss)
         self._check_reached()
         # Looked at once, after the backward pass: the device need not wait for the processor between the two.
-        numbers, own_losses = self._look({"loss": loss.detach(), **logs, "gradient_norm": self._clip()})
+        pulled = self.pull.measures() if self.pull else {}
+        numbers, own_losses = self._look(
+            {"loss": loss.detach(), **logs, **pulled, "gradient_norm": self._clip()}
+        )
         for name, what in (("loss", "loss"), ("gradient_norm", "gradient norm")):
             if not math.isfinite(numbers[name]):
                 raise _failure(step, batch, views, what, numbers[name], own_losses)
         factor = warm_up_cosine(step, total=self.total, warm_up=self.warm_up, final=self.final)
-        set_rates(self.optimiser, peak=self.peak, factor=factor)
+        scale = self.recipe.optimiser.encoder_scale
+        trunk = scale.at(step / self.total)
+        set_rates(self.optimiser, peak=self.peak, factor=factor, trunk=trunk)
         numbers["lr"] = self.peak * factor
+        if scale.constant != 1:
+            numbers["encoder_lr"] = numbers["lr"] * trunk
+        if self.pull is not None:
+            self.pull.apply(self.optimiser)
         self._optimiser.step()
         self.method.after_step(step / self.total)
         return numbers, embeddings

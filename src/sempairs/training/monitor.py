@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sempairs import keyed
-from sempairs.catalog.table import Catalog
 from sempairs.encoders import Encoder, embed
 from sempairs.errors import UserError
 from sempairs.methods.multicrop import code_warning
 from sempairs.metrics import feature_std, knn_accuracy, rankme
-from sempairs.training.data import Rows, TrainingData
+from sempairs.training.data import Rows, TrainingData, numbered, sample
+from sempairs.training.drift import Reference, drifted
 from sempairs.training.recipe import MonitorConfig, SpeedConfig
 from sempairs.views.maker import ViewMaker
 
@@ -44,13 +44,13 @@ def choose_images(config: MonitorConfig, data: TrainingData, *, seed: int) -> Pr
     if len(health) < 2:
         notes.append(f"no {config.split} images: feature std and RankMe are taken on training images")
         health = data.train_rows
-    labels = _labels(data.catalog, config.label)
+    labels = numbered(data.catalog, config.label)
     fit, score = (rows[labels[rows] >= 0] for rows in (data.train_rows, data.validation_rows))
     if not len(fit) or not len(score):
         which = "training" if not len(fit) else config.split
         notes.append(f"no {which} images with a {config.label}: the kNN probe is left out")
         fit = score = np.empty(0, dtype=np.int64)
-    health, fit, score = (_sample(data.catalog, rows, config.images, seed) for rows in (health, fit, score))
+    health, fit, score = (sample(data.catalog, rows, config.images, seed) for rows in (health, fit, score))
     return ProbeImages(health, fit, score, labels[fit], labels[score], tuple(notes))
 
 
@@ -58,14 +58,20 @@ class Monitor:
     """Looks at an encoder through clean views of its images; looking changes nothing in the run."""
 
     def __init__(
-        self, config: MonitorConfig, data: TrainingData, maker: ViewMaker, speed: SpeedConfig
+        self,
+        config: MonitorConfig,
+        data: TrainingData,
+        maker: ViewMaker,
+        speed: SpeedConfig,
+        reference: Reference | None = None,
     ) -> None:
-        self.config, self.maker, self.speed = config, maker, speed
+        self.config, self.maker, self.speed, self.reference = config, maker, speed, reference
         # The split's seed: every run over the same images is probed with the same ones.
         self.images = choose_images(config, data, seed=data.split_seed)
 
     def probe(self, encoder: Encoder) -> dict[str, float]:
-        """std and effective rank of the features and, where there are labels, kNN accuracy.
+        """std and effective rank of the features and, where there are labels, kNN accuracy; that of the
+        reference task as `reference_knn`.
 
         feature_std: see `relative_std`; about 1 when the features fill the sphere, 0 when collapsed (Chen and
         He 2021, arXiv:2011.10566, section 4.1).
@@ -77,15 +83,24 @@ class Monitor:
         out = {"feature_std": relative_std(health), "rankme": float(rankme(health))}
         if len(images.score):
             same = np.array_equal(images.score, images.health)
-            out["knn"] = knn_accuracy(
-                self._features(encoder, images.fit),
-                images.fit_labels,
-                health if same else self._features(encoder, images.score),
-                images.score_labels,
-                k=min(self.config.k, len(images.fit)),
-                temperature=self.config.temperature,
+            score = health if same else self._features(encoder, images.score)
+            out["knn"] = self._knn(
+                self._features(encoder, images.fit), images.fit_labels, score, images.score_labels
             )
+        if self.reference is not None:
+            task = self.reference
+            fit, score = (self._features(encoder, rows, task.maker) for rows in (task.fit, task.score))
+            out["reference_knn"] = self._knn(fit, task.fit_labels, score, task.score_labels)
         return out
+
+    def _knn(self, fit: Any, fit_labels: Any, score: Any, score_labels: Any) -> float:
+        k, temperature = min(self.config.k, len(fit)), self.config.temperature
+        return knn_accuracy(fit, fit_labels, score, score_labels, k=k, temperature=temperature)
+
+    def drifted(self, probe: Mapping[str, float], first: Mapping[str, float]) -> list[str]:
+        """What the alarm has to say about a probe. first: the one before training."""
+        alarm = self.config.drift
+        return [] if alarm is None else drifted(alarm, probe, first, self.config.split)
 
     def warnings(self, probe: Mapping[str, float], first: Mapping[str, float], progress: float) -> list[str]:
         """What to tell the user about a probe, when the share `progress` of the steps has been taken.
@@ -120,8 +135,9 @@ class Monitor:
             f"the encoder that begin at zero, and at the loss beside its chance level"
         )
 
-    def _features(self, encoder: Encoder, rows: Rows) -> NDArray[np.float32]:
-        pieces = (self.maker.clean(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH))
+    def _features(self, encoder: Encoder, rows: Rows, maker: ViewMaker | None = None) -> NDArray[np.float32]:
+        clean = (maker or self.maker).clean
+        pieces = (clean(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH))
         features = embed(
             encoder,
             pieces,
@@ -151,20 +167,3 @@ def projection_warning(means: Mapping[str, float]) -> str | None:
 def relative_std(features: NDArray[np.float32]) -> float:
     """Mean std of the columns of unit-length `features` (N, D), times sqrt(D)."""
     return float(feature_std(features)) * math.sqrt(features.shape[1])
-
-
-def _labels(catalog: Catalog, column: str) -> NDArray[np.int64]:
-    """A number for each value of a column, -1 for null; all -1 where the catalogue has no such column."""
-    if column not in catalog.names:
-        return np.full(len(catalog), -1)
-    codes, values = catalog.coded(column)
-    number = {value: i for i, value in enumerate(sorted(values))}
-    numbers = np.array([*(number[value] for value in values), -1], dtype=np.int64)
-    return np.asarray(numbers[codes])
-
-
-def _sample(catalog: Catalog, rows: Rows, n: int, seed: int) -> Rows:
-    if len(rows) <= n:
-        return rows
-    keys = keyed.text_keys(seed, "splits", catalog.pieces("image_id", rows))
-    return np.sort(rows[np.argsort(keys, kind="stable")[:n]])

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from sempairs.methods import Method
+from sempairs.training.pull import TRUNK
 from sempairs.training.recipe import OptimiserConfig
 
 Kind = Literal["norm", "bias", "weight"]
@@ -126,16 +127,28 @@ def build_optimiser(
     """The optimiser of a recipe over a method's parameters. fused: in few operations instead of many.
 
     A group for each of the method's own rules, parted into decayed and excluded parameters; it carries the
-    rule as `lr_scale` and `constant_lr`, which `set_rates` reads.
+    rule as `lr_scale` and `constant_lr`, which `set_rates` reads. Where the recipe gives the encoder a rate
+    or a pull of its own, its parameters have groups of their own, marked as `trunk`.
     """
     kinds = parameter_kinds(method)
     groups: list[dict[str, Any]] = []
-    for group in method.param_groups():
-        rule = {"lr_scale": group.rule.lr_scale, "constant_lr": group.rule.constant_lr}
-        decayed = [p for name, p in group.parameters if kinds[name] not in config.exclude]
-        excluded = [p for name, p in group.parameters if kinds[name] in config.exclude]
+    apart = config.encoder_scale.constant != 1 or config.pull > 0
+    parts = [
+        (
+            group.rule,
+            of_trunk,
+            [p for p in group.parameters if (apart and p[0].startswith(TRUNK)) == of_trunk],
+        )
+        for group in method.param_groups()
+        for of_trunk in ((False, True) if apart else (False,))
+    ]
+    for own, of_trunk, parameters in parts:
+        rule = {"lr_scale": own.lr_scale, "constant_lr": own.constant_lr, "trunk": of_trunk}
+        decayed = [p for name, p in parameters if kinds[name] not in config.exclude]
+        excluded = [p for name, p in parameters if kinds[name] in config.exclude]
         if decayed:
-            groups.append({"params": decayed, "weight_decay": config.weight_decay, **rule})
+            decay = 0.0 if of_trunk and config.pull else config.weight_decay
+            groups.append({"params": decayed, "weight_decay": decay, **rule})
         if excluded:
             groups.append({"params": excluded, "weight_decay": 0.0, **rule})
             if config.name == "lars":
@@ -152,10 +165,12 @@ def build_optimiser(
     return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, **how)
 
 
-def set_rates(optimiser: Optimizer, *, peak: float, factor: float) -> None:
-    """Sets every group's learning rate for one step: peak × factor × its rule."""
+def set_rates(optimiser: Optimizer, *, peak: float, factor: float, trunk: float = 1.0) -> None:
+    """Sets every group's learning rate for one step: peak × factor × its rule, and × `trunk` for the groups
+    of the encoder."""
     for group in optimiser.param_groups:
-        group["lr"] = peak * group["lr_scale"] * (1.0 if group["constant_lr"] else factor)
+        scale = group["lr_scale"] * (trunk if group["trunk"] else 1.0)
+        group["lr"] = peak * scale * (1.0 if group["constant_lr"] else factor)
 
 
 def optimiser_state(optimiser: Optimizer, model: nn.Module) -> dict[str, Tensor]:

@@ -29,8 +29,9 @@ FORMAT = 2
 
 
 class PairFacts(Config):
-    """images: different images that pretraining can show. mining: the encoder that mined the pairs, if one
-    did: extra data, which a contrast has to declare."""
+    """images: different images that pretraining can show. mining: the encoder that mined the pairs, or by
+    whose features partners are chosen: extra data, which a contrast has to declare. semantic_share: where
+    `mixed` changes over training, its mean over the steps."""
 
     manifest_hash: str
     anchor_hash: str
@@ -39,6 +40,7 @@ class PairFacts(Config):
     images: int
     class_histogram: dict[str, int]
     mining: dict[str, Any] | None = None
+    semantic_share: float | None = None
 
 
 class DataFacts(Config):
@@ -173,6 +175,7 @@ def measure(
             images=len(plan.images),
             class_histogram=plan.class_histogram(),
             mining=plan.selection.mining or None,
+            semantic_share=recipe.pairs.phased.mean(steps) if recipe.pairs.phased else None,
         ),
         data=DataFacts(
             catalog_hash=data.catalog.content_hash(),
@@ -204,16 +207,20 @@ def inherited(recipe: PretrainRecipe) -> Inherited:
 
     Raises: UserError if a record must be beside the weights or pairs and is not.
     """
-    found = recipe.pairs.inherited()
+    from sempairs.encoders.start import folder_of, of_package
+
+    found = recipe.pairs.inherited_by_all()
     if recipe.encoder.weights is None:
         return found
-    folder = Path(recipe.encoder.weights).resolve().parent
+    weights = Path(recipe.encoder.weights)
+    if of_package(recipe.encoder.weights):
+        return found + Inherited((), (f"what the weights it started from ({weights.name}) were trained on",))
+    folder = folder_of(recipe.encoder.weights) or weights.resolve().parent
     about = read_json(folder / SPEC) if (folder / SPEC).is_file() else {}
     expected = about.get("exposure") if isinstance(about, dict) else None
     record = record_beside(folder, expected, field="encoder.weights")
     if record is None:
-        name = Path(recipe.encoder.weights).name
-        return found + Inherited((), (f"what the weights it started from ({name}) were trained on",))
+        return found + Inherited((), (f"what the weights it started from ({weights.name}) were trained on",))
     return found + Inherited((record,))
 
 

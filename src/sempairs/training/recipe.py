@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sempairs.catalog.selection import DataConfig
-from sempairs.config import Config, Duration
+from sempairs.config import Config, Duration, Ramp
 from sempairs.encoders import EncoderConfig
 from sempairs.methods import METHODS, AnyMethodConfig, AnyObjectiveConfig, PairMethod, PairObjective
 from sempairs.pairs.config import AnyPairsConfig
@@ -34,6 +34,18 @@ class OptimiserConfig(Config):
     clip_lr: bool = False
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # adamw
     eps: Annotated[float, Field(gt=0)] = 1e-8  # adamw
+    # The encoder's rate over that of the heads: a number, or points of progress and value. 0 leaves it as it
+    # is, but for the statistics of its normalisation.
+    encoder_scale: Ramp = Ramp(((0.0, 1.0),))
+    # L2-SP: how strongly the encoder is pulled to the weights it started from, in the place of weight decay.
+    pull: Annotated[float, Field(ge=0)] = 0.0
+
+    @field_validator("encoder_scale")
+    @classmethod
+    def _no_step_back(cls, scale: Ramp) -> Ramp:
+        if min(scale.values) < 0:
+            raise ValueError("must be at least 0 all through training")
+        return scale
 
     @model_validator(mode="after")
     def _one_rate(self) -> Self:
@@ -87,6 +99,25 @@ class SpeedConfig(Config):
         return self.model_copy(update={"precision": taken})
 
 
+class ReferenceConfig(DataConfig):
+    """A small task beside the training, of another source: kNN from the images of `split` to those of
+    `score_split`, by `label`."""
+
+    score_split: str = "validation"
+    label: str = "category"
+    images: Annotated[int, Field(ge=2)] = 1000  # of each side, drawn by key
+
+
+class DriftConfig(Config):
+    """An alarm for runs that go on from an encoder: a probe whose kNN accuracy, on validation images or the
+    reference task, lies more than `below` under that of the start."""
+
+    below: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    # stop: saves the state and ends the run with status 3. It may change when a run is resumed.
+    action: Literal["warn", "stop"] = "warn"
+    reference: ReferenceConfig | None = None
+
+
 class MonitorConfig(Config):
     """What is measured while training, on images that are not trained on."""
 
@@ -104,6 +135,7 @@ class MonitorConfig(Config):
     # weights it started from, once this share of the steps has been taken.
     little_below: Annotated[float, Field(ge=-1, le=1)] = 0.01
     little_after: Fraction = 0.25
+    drift: DriftConfig | None = None
     tensorboard: bool = True
     csv: bool = True  # train.csv and probe.csv: the numbers of metrics.jsonl as tables
 
@@ -145,6 +177,14 @@ class PretrainRecipe(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     # Modules or Python files of others, which register what this recipe names (`sempairs.plugins`).
     plugins: tuple[str, ...] = ()
+
+    @field_validator("optimiser")
+    @classmethod
+    def _pulled_to_something(cls, optimiser: OptimiserConfig, info: ValidationInfo) -> OptimiserConfig:
+        encoder = info.data.get("encoder")
+        if optimiser.pull and encoder is not None and encoder.weights is None:
+            raise ValueError("has pull, which needs encoder.weights: those of an encoder to go on from")
+        return optimiser
 
     @field_validator("objective")
     @classmethod

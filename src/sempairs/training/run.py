@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sempairs.config import save_config
 from sempairs.encoders import Encoder, build_encoder, save_encoder, weight_hash
+from sempairs.encoders.start import differing_input, settled
 from sempairs.errors import UserError
 from sempairs.files import read_json, sha256_file, write_json
 from sempairs.methods import build_method
@@ -25,6 +26,7 @@ from sempairs.training import provenance
 from sempairs.training.cached import micro_batch_note
 from sempairs.training.crops import check_crops
 from sempairs.training.data import batches, epoch_steps, load_data, near, read_ahead
+from sempairs.training.drift import DriftError, check_measured, open_reference
 from sempairs.training.failure import keep_failure
 from sempairs.training.loop import NonFiniteLossError, Trainer, make_fabric, take_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
@@ -90,6 +92,7 @@ def pretrain(
         UserError: for whatever of recipe, data or folder does not hold, for a full disk and for a loss
             that is not finite.
         Interrupted: on Ctrl-C, after saving.
+        DriftError: where the recipe's alarm stops the run, after saving.
     """
     target = Path(out)
     # A precision of `auto` is whatever the run began with.
@@ -99,7 +102,8 @@ def pretrain(
         return _summary(target, done, already_finished=True)
     # A run that goes on elsewhere keeps the precision it began with; a new one has nothing to keep.
     kept = folder.kept_precision(target) if resume and folder.has_state(target) else None
-    asked, recipe = recipe, recipe.model_copy(update={"speed": recipe.speed.settled(kept)})
+    found = {"speed": recipe.speed.settled(kept), "encoder": settled(recipe.encoder)}
+    asked, recipe = recipe, recipe.model_copy(update=found)
     fabric = make_fabric(recipe.speed)
     with arithmetic_threads(recipe.speed.threads):
         # Everything that can be wrong with the recipe shows here, before the folder is touched.
@@ -156,7 +160,15 @@ class _Run(engine.Work):
         )  # fmt: skip
         self.trainer = Trainer(recipe, method, fabric, total=self.total, warm_up=self.warm_up)
         self.stop = self.trainer.stop
-        self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed)
+        self.drifted: list[str] = []  # why the alarm is to stop the run
+        drift = recipe.monitor.drift
+        reference = (
+            open_reference(drift.reference, recipe.views, fabric.device, pixel_cache)
+            if drift and drift.reference
+            else None
+        )
+        self.monitor = Monitor(recipe.monitor, self.data, self.maker, recipe.speed, reference)
+        check_measured(recipe.monitor, scored=len(self.monitor.images.score))
         self.facts = provenance.measure(
             recipe, self.data, steps=self.total, steps_per_epoch=self.per_epoch, warm_up=self.warm_up,
             initial_weights=initial,
@@ -227,6 +239,9 @@ class _Run(engine.Work):
             say(f"{self.data.unreadable} unreadable images are left out; `sempairs data scan` lists them")
         for note in self.monitor.images.notes:
             say(note)
+        views = self.recipe.views
+        for line in differing_input(self.recipe.encoder, size=views.size, mean=views.mean, std=views.std):
+            say(line)
         shown, pairs = self.per_epoch * self.recipe.batch_size, self.data.plan.n
         if pairs - shown >= self.recipe.batch_size:
             say(f"sampler: an epoch shows {shown:,} of the {pairs:,} pairs, other ones each time")
@@ -255,7 +270,7 @@ class _Run(engine.Work):
         plan = batches(
             self.data.plan, seed=recipe.seed, batch_size=recipe.batch_size, start=start, stop=self.total,
             rank=processes.rank(), world=processes.count(), partners=recipe.objective.shown_partners,
-            sampler=recipe.sampler,
+            sampler=recipe.sampler, total=self.total,
         )  # fmt: skip
         self.began = perf_counter() - self.progress.seconds
         ahead = read_ahead(plan, self.maker)
@@ -272,9 +287,16 @@ class _Run(engine.Work):
             note = f"loss {means['loss']:.4f}{level}, {means['pairs_per_second']:,.0f} pairs/s"
         probe_every = self.recipe.monitor.every.steps(self.per_epoch)
         if probe_every and (taken % probe_every == 0 or taken == self.total):
-            self._probe(taken)
+            self.drifted = self._probe(taken)
         self.progress.seconds = perf_counter() - self.began
         return note
+
+    def halted(self, taken: int) -> UserError | None:
+        if not self.drifted:
+            return None
+        rule = f"stopped and saved after step {taken} of {self.total}: {self.drifted[0]}"
+        remedy = "to go on, the same command with --resume --set monitor.drift.action=warn"
+        return DriftError("run", rule, remedy=remedy)
 
     def stopping(self) -> bool:
         return self.trainer.stopping  # agreed on with the step's numbers, in one message
@@ -310,17 +332,27 @@ class _Run(engine.Work):
             say(f"step {taken}: {warning}")
         return means
 
-    def _probe(self, taken: int) -> None:
+    def _probe(self, taken: int) -> list[str]:
+        """Measures the encoder and warns. Returns: why the run is to stop, if its alarm says so."""
         if not self.recipe.monitor.every.amount:
-            return
+            return []
         self.progress.probe = processes.from_first(lambda: self.monitor.probe(self._encoder()))
         self._write("probe", taken, {**self.progress.probe, "epoch": taken / self.per_epoch})
         if not taken:
             self.progress.first = self.progress.probe
-            return
+            return []
         progress = taken / self.total
         for warning in self.monitor.warnings(self.progress.probe, self.progress.first, progress):
             say(f"step {taken}: {warning}")
+        drift, alarm = (
+            self.monitor.drifted(self.progress.probe, self.progress.first),
+            self.recipe.monitor.drift,
+        )
+        if alarm is not None and alarm.action == "stop" and taken < self.total:
+            return drift
+        for line in drift:
+            say(f"step {taken}: {line}")
+        return []
 
     def _write(self, kind: str, taken: int, values: Log) -> None:
         if self.trackers is not None:

@@ -313,3 +313,49 @@ def test_a_published_list_is_taken(encoder: Path, emoji: tuple[str, Catalog], tm
     (tmp_path / "list.txt").unlink()
     with pytest.raises(UserError, match="cannot be read"):
         evaluate(encoder, [task], data=emoji[0], protocols=["low-shot-1"], config=config)
+
+
+def test_a_training_with_dropout_goes_on_from_its_state(tmp_path: Path) -> None:
+    """Whatever torch's global generator has given meanwhile."""
+    x, y = torch.randn(24, 6), np.arange(24) % 3
+    found = sgd.Recipe("7 steps", batch=8, rate=0.1, schedule="cosine", nesterov=True)
+
+    def trained(keep: Path | None, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+        model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, 3))
+        model.load_state_dict(first.state_dict())
+        batches = 0
+
+        def batch(_: int, rows: Any) -> torch.Tensor:
+            nonlocal batches
+            batches += 1
+            if batches == stop_at:
+                raise RuntimeError("power cut")
+            return x[rows]
+
+        sgd.train(model, [(list(model.parameters()), 0.1)], batch, y, found, seed=0, keep=keep)
+        return model.state_dict()
+
+    first = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, 3))
+    whole = trained(None)
+    with pytest.raises(RuntimeError, match="power cut"):
+        trained(tmp_path / "kept", stop_at=5)
+    torch.rand(3)
+    resumed = trained(tmp_path / "kept", stop_at=4)  # three steps are left
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_a_value_is_worked_out_once_also_over_an_interruption(drawings: Path, tmp_path: Path) -> None:
+    source = open_source(f"folder:{drawings}")
+    catalog, asked = source.scan().catalog, []
+
+    def compute(context: Context) -> float:
+        asked.append(context.kept)
+        if context.kept is not None:
+            context.kept.mkdir(parents=True)
+        return 0.1 + 0.2
+
+    for kept in (tmp_path / "kept", None):
+        context = Context(open_target("random:tiny-resnet", seed=0), source, catalog, kept=kept)
+        assert [context.once(["key", 1.5], compute) for _ in range(2)] == [0.1 + 0.2] * 2
+    assert len(asked) == 3 and asked[1:] == [None, None]
+    assert asked[0].parent == tmp_path / "kept" and not asked[0].exists()

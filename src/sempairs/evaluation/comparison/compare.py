@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from sempairs.catalog.sources import open_source, scan_and_tell
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.evaluation.comparison import pictures
+from sempairs.evaluation.comparison.page import render
+from sempairs.evaluation.comparison.records import Compared, Comparison, Example, TaskComparison
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.protocols import PROTOCOLS, Context
 from sempairs.evaluation.scores import Features, Outcome, Score
@@ -26,59 +28,13 @@ from sempairs.evaluation.tasks import TASKS
 from sempairs.files import atomic_folder, write_json
 from sempairs.keyed import text_key
 from sempairs.metrics import linear_cka, mcnemar, unit_bootstrap
+from sempairs.pages import picture_uri
 
 FORMAT = "sempairs.comparison/1"
 SHOWN, QUERIES, NEIGHBOURS, MAPPED = 12, 6, 6, 300
 SIDE, SMALL = 64, 30
 
 Int = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Example:
-    """An image that one encoder has right and the other wrong. said: what each answered, where in words."""
-
-    image_id: str
-    truth: str
-    said: tuple[str, str] | None
-
-
-@dataclass(frozen=True)
-class TaskComparison:
-    """One task by its primary protocol and metric. values are A's and B's; the difference is B's minus A's.
-
-    low, high: 95% percentile interval of the mean difference over images, whole units resampled. n: images;
-    units: what is resampled. only_a, only_b, p: McNemar's exact test where outcomes are right or wrong, else
-    None; it counts images as independent. cka: linear CKA of the two encoders' features of the scored images,
-    None where one of them gives every image the same.
-    """
-
-    task: str
-    protocol: str
-    metric: str
-    value_a: float
-    value_b: float
-    difference: float
-    low: float
-    high: float
-    n: int
-    units: int
-    only_a: int | None
-    only_b: int | None
-    p: float | None
-    cka: float | None
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A comparison with what its page shows: examples and pictures (as data URIs)."""
-
-    result: TaskComparison
-    a_wins: tuple[Example, ...]
-    b_wins: tuple[Example, ...]
-    thumbs: dict[str, str]
-    neighbours: tuple[str, str]
-    maps: tuple[str, str]
 
 
 def compare(
@@ -109,10 +65,9 @@ def compare(
     targets = open_target(first, seed=seed), open_target(second, seed=seed)
     names = _names(first, second, targets)
     place, folder = chosen_device(device), None if cache is None else Path(cache)
-    found = [_compare(targets, name, config, data if tasks else None, folder, place) for name in chosen]
+    compared = [_compare(targets, name, config, data if tasks else None, folder, place) for name in chosen]
+    found = Comparison(names, tuple(compared))
     if out is not None:
-        from sempairs.evaluation.comparison.page import render
-
         with atomic_folder(out) as temporary:
             about = {
                 "format": FORMAT,
@@ -122,11 +77,11 @@ def compare(
                     for n, t in zip(names, targets, strict=True)
                 ],
                 "config": config.model_dump(mode="json"),
-                "tasks": [asdict(one.result) for one in found],
+                "tasks": [asdict(one.result) for one in found.tasks],
             }
             write_json(temporary / "comparison.json", about)
-            (temporary / "index.html").write_text(render(names, found), encoding="utf-8")
-    return [one.result for one in found]
+            (temporary / "index.html").write_text(render(found), encoding="utf-8")
+    return [one.result for one in found.tasks]
 
 
 def _names(first: str | Path, second: str | Path, targets: tuple[Target, Target]) -> tuple[str, str]:
@@ -209,9 +164,7 @@ def _shown(
     lists = wins(a, b), wins(b, a)
     examples = tuple(tuple(_example(ids, truth, a, b, i) for i in places) for places in lists)
     thumbs = {
-        str(ids[i]): pictures.data_uri(pictures.thumbnail(opened, i, SIDE))
-        for places in lists
-        for i in places
+        str(ids[i]): picture_uri(pictures.thumbnail(opened, i, SIDE)) for places in lists for i in places
     }
     # Neighbours and maps of a keyed part, the same for both encoders.
     some = np.sort(np.argsort(key, kind="stable")[:MAPPED])
@@ -222,8 +175,8 @@ def _shown(
     sheets, maps = [], []
     for features in (of_a[some], of_b[some]):
         near = pictures.neighbour_rows(features, queries, NEIGHBOURS)
-        sheets.append(pictures.data_uri(pictures.neighbour_sheet(large, queries, near, meaning)))
-        maps.append(pictures.data_uri(pictures.embedding_map(features, small)))
+        sheets.append(picture_uri(pictures.neighbour_sheet(large, queries, near, meaning)))
+        maps.append(picture_uri(pictures.embedding_map(features, small)))
     return Compared(result, examples[0], examples[1], thumbs, (sheets[0], sheets[1]), (maps[0], maps[1]))
 
 
@@ -236,9 +189,3 @@ def _truth(catalog: Catalog) -> NDArray[np.str_]:
     """What each image shows, in words: its category, else its concept."""
     pairs = zip(catalog.column("category"), catalog.column("concept"), strict=True)
     return np.array([str(category or concept or "") for category, concept in pairs])
-
-
-def points(result: TaskComparison) -> TaskComparison:
-    """The same with values, difference and interval in points of a hundred, for people."""
-    names = ("value_a", "value_b", "difference", "low", "high")
-    return replace(result, **{name: 100 * getattr(result, name) for name in names})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,13 +28,6 @@ def thumbnail(pictures: Pictures, row: int, side: int) -> Image.Image:
     canvas = Image.new("RGBA", (side, side), (*_PAPER, 255))
     canvas.alpha_composite(image, ((side - image.width) // 2, (side - image.height) // 2))
     return canvas.convert("RGB")
-
-
-def data_uri(image: Image.Image) -> str:
-    """A picture to put into a page: lossy WebP, base64."""
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=80, method=6)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def neighbour_rows(features: NDArray[np.float32], queries: Int, k: int) -> Int:

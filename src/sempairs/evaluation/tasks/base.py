@@ -174,6 +174,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self._families: Registry[Family] = Registry("task", "sempairs.evaluation.tasks")
+        self._of_source: Callable[[str], Task]
 
     def register(
         self, name: str, *, summary: str, example: str = ""
@@ -186,19 +187,23 @@ class Tasks:
 
         return file
 
+    def register_for_sources(self, make: Callable[[str], Task]) -> Callable[[str], Task]:
+        """Decorator of the one function that makes a task of a source which is no family of its own."""
+        self._of_source = make
+        return make
+
     def get(self, spec: str) -> Task:
         """Look up the task called `spec`: `emoji-subgroup`, `stamps:PATH`, or any source, `folder:PATH`.
 
         Raises: UserError for an unknown name (with the choices and the nearest), or a path it cannot use.
         """
         from sempairs.catalog.sources import open_source
-        from sempairs.evaluation.tasks.labelled import labelled
 
         kind, _, rest = spec.partition(":")
         if kind in self._families.names():
             task = self._families.get(kind).open(rest)
         elif kind in SOURCES.names():
-            task = labelled(spec)
+            task = self._of_source(spec)
         else:
             sources = [f"{name}:…" for name in SOURCES.names() if name not in self._families.names()]
             raise unknown("task", spec, [*self._families.names(), *sources])

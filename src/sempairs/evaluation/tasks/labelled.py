@@ -5,13 +5,14 @@ from __future__ import annotations
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
-from sempairs.evaluation.tasks.base import Classification, Task
+from sempairs.evaluation.tasks.base import TASKS, Classification, Task
 from sempairs.evaluation.tasks.split import classify
 
 
-def labelled(spec: str, *, name: str = "") -> Task:
+@TASKS.register_for_sources
+def labelled(spec: str) -> Task:
     """The category of the images of a source. Linear is primary; kNN is measured beside it."""
-    rule = {"task": name or spec.partition(":")[0], "version": 1, "label": "category"}
+    rule = {"task": spec.partition(":")[0], "version": 1, "label": "category"}
     return Task(spec, spec, "linear-1", "accuracy", rule, _build)
 
 

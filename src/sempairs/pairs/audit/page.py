@@ -1,20 +1,18 @@
-"""The audit's page: one self-contained file with the template `templates/audit.html`.
+"""The audit's page: what it shows, gathered, and the page made of it.
 
-The template escapes all text; no markup is made here but numbers in figures. Its size is bounded whatever the
-number of pairs: so many pictures at most, each small, and long lists cut.
+Its size is bounded whatever the number of pairs: so many pictures at most, each small, and long lists cut.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from PIL import Image
 
-from sempairs import __version__
+from sempairs import pages
 from sempairs.catalog.images import UnreadableImage
 from sempairs.catalog.names import printable
 from sempairs.catalog.pictures import Pictures
@@ -29,28 +27,55 @@ LISTED = 40
 TEXT = 120
 
 
-def render(audit: Audit) -> str:
-    """The page as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+@dataclass(frozen=True)
+class Shown:
+    """An image of a shown pair. source: address of a small picture, "" where the image cannot be read."""
 
-    environment = Environment(
-        loader=PackageLoader("sempairs.pairs.audit"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": _count, "percent": percent, "cut": cut}
-    return environment.get_template("audit.html").render(context(audit))
+    source: str
+    text: str
+    whose: str
 
 
-def context(audit: Audit) -> dict[str, Any]:
-    """All that the template reads."""
-    thumbnails = _Thumbnails(audit)
+@dataclass(frozen=True, eq=False)
+class AuditPage:
+    """All that the page shows. pairs: both images of each shown pair, by its row in the audited set."""
+
+    audit: Audit
+    doubtful: tuple[int, ...]
+    near: tuple[int, ...]
+    pairs: Mapping[int, tuple[Shown, Shown]]
+
+
+def gather(audit: Audit) -> AuditPage:
+    """Collect what the page of an audit shows: decodes the images of shown pairs, each once."""
+    doubtful = tuple(int(row) for row in audit.doubts.rows[:DOUBTFUL_SHOWN])
+    near = tuple(int(row) for row in audit.near_rows[:SHOWN])
+    rows = dict.fromkeys([*doubtful, *near, *map(int, audit.alike), *map(int, audit.unlike)])
     subject = audit.subject
-    doubt = {int(row): place for place, row in enumerate(audit.doubts.rows)}
-    shown = [int(row) for row in audit.doubts.rows[:DOUBTFUL_SHOWN]]
-    galleries = {"near": audit.near_rows[:SHOWN], "alike": audit.alike, "unlike": audit.unlike}
+    items = {row: (int(subject.anchor[row]), int(subject.partner[row])) for row in rows}
+    images = _images(audit, sorted({item for both in items.values() for item in both}))
+    return AuditPage(
+        audit, doubtful, near, {row: (images[one], images[other]) for row, (one, other) in items.items()}
+    )
+
+
+def render(gathered: AuditPage) -> str:
+    """The page as HTML."""
+    return pages.render(
+        "sempairs.pairs.audit",
+        "audit.html",
+        context(gathered),
+        filters={"count": _count, "percent": percent, "cut": cut},
+        written=datetime.now(UTC).strftime("%Y-%m-%d"),
+    )
+
+
+def context(gathered: AuditPage) -> dict[str, Any]:
+    """All that the template reads."""
+    audit = gathered.audit
+    subject = audit.subject
+    place = {int(row): number for number, row in enumerate(audit.doubts.rows)}
+    galleries = {"near": gathered.near, "alike": audit.alike, "unlike": audit.unlike}
     return {
         "audit": audit,
         "config": subject.pairs.config,
@@ -60,11 +85,16 @@ def context(audit: Audit) -> dict[str, Any]:
         "headline": headline(audit),
         "caveats": caveats(audit),
         "doubtful": [
-            thumbnails.pair(row)
-            | {"doubt": float(audit.doubts.doubt[doubt[row]]), "evidence": audit.doubts.evidence[doubt[row]]}
-            for row in shown
+            {
+                "images": gathered.pairs[row],
+                "doubt": float(audit.doubts.doubt[place[row]]),
+                "evidence": audit.doubts.evidence[place[row]],
+            }
+            for row in gathered.doubtful
         ],
-        "galleries": {name: [thumbnails.pair(int(r)) for r in rows] for name, rows in galleries.items()},
+        "galleries": {
+            name: [{"images": gathered.pairs[int(row)]} for row in rows] for name, rows in galleries.items()
+        },
         "similarity": _similarity(audit.similarity or {}),
         "bars": _bars(list(audit.balance.classes.values())),
         "classes": _first(audit.balance.classes),
@@ -73,8 +103,6 @@ def context(audit: Audit) -> dict[str, Any]:
         "licence_pairs": _first(audit.licences.pairs),
         "multiplicity": _first({f"{n}": count for n, count in audit.multiplicity.images.items()}),
         "manifest_hash": subject.pairs.manifest_hash,
-        "version": __version__,
-        "written": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
 
@@ -130,48 +158,29 @@ def caveats(audit: Audit) -> list[str]:
     return found
 
 
-class _Thumbnails:
-    """Small pictures as data addresses, each made once."""
+def _images(audit: Audit, items: Sequence[int]) -> dict[int, Shown]:
+    """The images of an audited set that are shown, by item."""
+    subject, pictures = audit.subject, Pictures(audit.subject.images)
+    columns = {name: subject.text(name) for name in ("name", "concept", "category", "domain")}
 
-    def __init__(self, audit: Audit) -> None:
-        self._subject = audit.subject
-        self._pictures = Pictures(audit.subject.images)
-        self._columns = {n: audit.subject.text(n) for n in ("name", "concept", "category", "domain")}
-        self._made: dict[int, dict[str, str]] = {}
-
-    def pair(self, row: int) -> dict[str, Any]:
-        """Both images of a row's pair."""
-        subject = self._subject
-        items = int(subject.anchor[row]), int(subject.partner[row])
-        return {"images": [self._of(item) for item in items]}
-
-    def _of(self, item: int) -> dict[str, str]:
-        if item not in self._made:
-            self._made[item] = {
-                "src": self._source(item),
-                "text": self._text(item),
-                "whose": self._value("domain", item),
-            }
-        return self._made[item]
-
-    def _source(self, item: int) -> str:
-        """A WebP data address, "" where the image cannot be read."""
-        try:
-            image = self._pictures.image(item)
-        except (UnreadableImage, UserError):
-            return ""
-        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        file = io.BytesIO()
-        image.save(file, "WEBP", quality=72)
-        return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-
-    def _text(self, item: int) -> str:
-        found = (self._value(name, item) for name in ("name", "concept", "category"))
-        return next((text for text in found if text), self._subject.ids[item])
-
-    def _value(self, column: str, item: int) -> str:
-        values = self._columns[column]
+    def value(name: str, item: int) -> str:
+        values = columns[name]
         return (values[item] or "") if values is not None else ""
+
+    def text(item: int) -> str:
+        found = (value(name, item) for name in ("name", "concept", "category"))
+        return next((text for text in found if text), subject.ids[item])
+
+    return {item: Shown(_source(pictures, item), text(item), value("domain", item)) for item in items}
+
+
+def _source(pictures: Pictures, item: int) -> str:
+    try:
+        image = pictures.image(item)
+    except (UnreadableImage, UserError):
+        return ""
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return pages.picture_uri(image, quality=72)
 
 
 def _similarity(spreads: Mapping[str, Spread]) -> list[dict[str, Any]]:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sempairs import __version__
 from sempairs.catalog.near_copies import near_copies
 from sempairs.catalog.table import Catalog
 from sempairs.embeddings import Embeddings
-from sempairs.files import atomic_write, write_json, writing_in
 from sempairs.pairs.audit import duplicates
 from sempairs.pairs.audit.balance import Balance, Multiplicity, balance, multiplicity
 from sempairs.pairs.audit.doubt import THRESHOLD, Doubts, doubts
@@ -113,21 +110,6 @@ class Audit:
         return pa.table(
             [pa.array(c, f.type) for c, f in zip(columns, DOUBT_SCHEMA, strict=True)], DOUBT_SCHEMA
         )
-
-    def write(self, folder: str | Path) -> None:
-        """Writes audit.json, doubt.parquet and index.html into `folder`, each whole or not at all; what an
-        earlier audit left there is replaced."""
-        from sempairs.pairs.audit.page import render
-
-        place = Path(folder)
-        page = render(self)
-        place.mkdir(parents=True, exist_ok=True)
-        with writing_in(place):
-            with atomic_write(place / "doubt.parquet") as temporary:
-                pq.write_table(self.doubt_table(), temporary, compression="zstd")
-            with atomic_write(place / "index.html") as temporary:
-                temporary.write_text(page, encoding="utf-8")
-            write_json(place / "audit.json", self.as_json())
 
 
 def audit(

@@ -115,6 +115,8 @@ def _refuse_changes(config: Listed, inner: PairsConfig, *, changed: bool) -> Non
     what = "has modified pairs" if changed else "is a redrawn pool"
     for field in ("mixed", "corrupted", "count", "per_class"):
         asked = getattr(config, field)
+        if field == "mixed" and config.phased is not None and not changed:
+            continue  # of the run, not of the set
         if asked is not None and not (field in ("count", "per_class") and inner.mode == "fixed"):
             raise UserError(f"pairs.{field}", f"cannot be applied to {config.file}, which {what}", asked)
     if changed and inner.mode == "fixed" and config.mode == "redrawn":
