@@ -21,8 +21,8 @@ from sempairs.errors import UserError
 from sempairs.testing import check_source
 
 WritePng = Callable[..., Path]
-# Both read the bundled release, which has tests of its own.
-BUNDLED = ("emoji-pairs", "release")
+# They read the bundled releases, which have tests of their own.
+BUNDLED = ("emoji-pairs", "object-pairs", "release")
 # These keep images as bare pixels; all others have files to pass on.
 PIXELS = ("digits", "fashion-mnist")
 
@@ -95,7 +95,16 @@ def _dataset(root: Path, write_png: WritePng) -> str:
     return f"dataset:caltech101:{root}"
 
 
+def _joined(root: Path, write_png: WritePng) -> str:
+    one, two = _folder(root / "one", write_png), _folder(root / "two", write_png)
+    columns = "concept: category, domain: image_id"
+    parts = [f"- {{source: '{spec}', name: {name}, {columns}}}" for name, spec in (("a", one), ("b", two))]
+    (root / "parts.yaml").write_text("parts:\n" + "\n".join(parts))
+    return f"joined:{root / 'parts.yaml'}"
+
+
 MADE = {
+    "joined": _joined,
     "dataset": _dataset,
     "imagenet": _imagenet,
     "digits": _digits,

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,117 @@ def pack(package_files: dict[tuple[str, str], dict[str, bytes]]) -> Pack:
         return folder
 
     return to
+
+
+# A stand-in for Debian's package of furniture ------------------------------------------------------
+
+# Corners of a cube about the origin; its faces, each seen from outside, by the side that shows them.
+_CORNERS = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
+FACES = {
+    "right": (5, 7, 8, 6),
+    "left": (1, 2, 4, 3),
+    "top": (3, 4, 8, 7),
+    "bottom": (1, 5, 6, 2),
+    "front": (2, 6, 8, 4),
+    "back": (1, 3, 7, 5),
+}
+COLOURS = {"front": (1, 0, 0), "right": (0, 1, 0), "back": (0, 0, 1), "left": (1, 1, 0)}
+
+
+def cube(scale: tuple[float, float, float] = (1, 1, 1), extra: str = "") -> dict[str, bytes]:
+    """An OBJ model of a block, one material a side: red front, green right, blue back, yellow left."""
+    lines = ["mtllib thing.mtl"]
+    lines += ["v " + " ".join(str(c * s) for c, s in zip(corner, scale, strict=True)) for corner in _CORNERS]
+    lines += ["vt 0 0", "vt 1 0", "vt 1 1", "vt 0 1"]
+    materials = []
+    for side, face in FACES.items():
+        lines += [f"usemtl {side}", "f " + " ".join(f"{v}/{k + 1}" for k, v in enumerate(face))]
+        colour = " ".join(str(c) for c in COLOURS.get(side, (0.5, 0.5, 0.5)))
+        # Full white as ambient colour, as most of these files have it.
+        materials.append(f"newmtl {side}\nKa 1 1 1\nKd {colour}\nKs 0 0 0\nd 1.0\n{extra}")
+    return {"thing.obj": "\n".join(lines).encode(), "thing.mtl": "\n".join(materials).encode()}
+
+
+def deb(control: str, files: dict[str, bytes]) -> bytes:
+    """A Debian package of these files."""
+
+    def tar(content: dict[str, bytes]) -> bytes:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w:xz") as archive:
+            for path, data in content.items():
+                member = tarfile.TarInfo(f"./{path}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        return out.getvalue()
+
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar.xz": tar({"control": control.encode()}),
+        "data.tar.xz": tar(files),
+    }
+    out = b"!<arch>\n"
+    for name, data in parts.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data
+        out += b"\n" * (len(data) % 2)
+    return out
+
+
+# Library: what its catalogue says of its licence, and Debian's name of that.
+LIBRARIES = {
+    "Scopia": ("Creative Commons Attribution 3.0 Unported license  \xa9 Somebody", "CC-BY-3.0"),
+    "KatorLegaz": ("Creative Commons Attribution 3.0 United States license", "CC-BY-3.0-USA"),
+    "BlendSwap-CC-0": ("Public domain", "CC0"),
+    "Unclear": ("Public domain", "CC-BY-3.0"),
+    "Copyleft": ("GNU General Public License", "GPL-2+"),
+}
+# Library, key, name, kind, maker, shape; and a licence file beside the model.
+_BY_NC = b"Released under <a href='https://creativecommons.org/licenses/by-nc/3.0/'>CC-BY-NC</a>"
+_ZERO = b"Released under\nCreative Commons Zero (Public Domain)\nhttp://www.blendswap.com/blends/view/7\n"
+MODELS: list[tuple[str, str, str, str, str, tuple[float, float, float], bytes | None]] = [
+    ("Scopia", "chair1", "Chair", "Living room", "Scopia", (1, 2, 1), None),
+    ("Scopia", "chair2", "Oak chair", "Living room", "Scopia & eTeks", (1, 3, 1), None),
+    ("Scopia", "car", "Concept Sedan 01", "Vehicles", "Scopia", (1, 1, 3), None),
+    ("Scopia", "panel", "Panel", "Living room", "Scopia", (1, 1, 0.005), None),
+    ("KatorLegaz", "seat", "chair", "Office", "Kator Legaz", (2, 1, 1), None),
+    ("KatorLegaz", "post", "Post", "Exterior", "Kator Legaz", (1, 5, 1), None),
+    ("BlendSwap-CC-0", "vase", "Vase", "Living room", "MattMump", (1, 4, 2), _ZERO),
+    ("BlendSwap-CC-0", "nc", "Pot", "Living room", "MattMump", (1, 4, 3), _BY_NC),
+    ("Unclear", "thing", "Thing", "Office", "Nobody", (1, 1, 1), None),
+    ("Copyleft", "gnu", "Gnu", "Office", "Nobody", (1, 1, 1), None),
+]  # fmt: skip
+
+
+def library(name: str) -> bytes:
+    """One .sh3f file."""
+    out = io.BytesIO()
+    lines = [f"license={LIBRARIES[name][0]}"]
+    with zipfile.ZipFile(out, "w") as archive:
+        own = [model for model in MODELS if model[0] == name]
+        for number, (_, key, title, kind, maker, scale, notice) in enumerate(own, start=1):
+            folder = f"{name.lower()}/{key}"
+            files = cube(scale) | ({"LICENSE.html": notice} if notice else {})
+            for file, data in files.items():
+                archive.writestr(f"{folder}/{file}", data)
+            fields = {
+                "name": title, "category": kind, "creator": maker, "icon": f"/{folder}.png",
+                "model": f"/{folder}/thing.obj",
+            }  # fmt: skip
+            lines += [f"{field}#{number}={value}" for field, value in fields.items()]
+        archive.writestr("PluginFurnitureCatalog.properties", "\n".join(lines).encode("latin-1"))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def furniture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sweethome3d-furniture."""
+    stanzas = ["Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"]
+    stanzas += [
+        f"Files: {name}/*\nCopyright: x\nLicense: {licence}" for name, (_, licence) in LIBRARIES.items()
+    ]
+    texts = ("CC0", "CC-BY-3.0", "CC-BY-3.0-USA", "GPL-2+")
+    stanzas += [f"License: {licence}\n Text of {licence}.\n .\n The end." for licence in texts]
+    files = {f"usr/share/sweethome3d/furniture/{name}.sh3f": library(name) for name in LIBRARIES}
+    files["usr/share/doc/sweethome3d-furniture/copyright"] = "\n\n".join(stanzas).encode()
+    path = tmp_path_factory.mktemp("deb") / "furniture.deb"
+    path.write_bytes(deb("Package: sweethome3d-furniture\nVersion: 1.8-1\n", files))
+    return path

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
-import sempairs
+from bundled import builder, release_with_pairs
 from emoji_pairs import groups, join, screening
 from emoji_pairs.card import DATASHEET, TAGS, describe, render
 from emoji_pairs.concepts import Concept, read_concepts
@@ -25,15 +22,11 @@ from emoji_pairs.raster import render as draw
 from emoji_pairs.sets import CHARS_OF, EMOJIBASE, HELD_OUT, NAMING, SETS, IconSet
 from sempairs.catalog import Catalog
 from sempairs.catalog.images import pixel_hash
-from sempairs.catalog.sources import open_source
 from sempairs.errors import UserError
 from sempairs.files import sha256_bytes
-from sempairs.pairs.config import PairsConfig
-from sempairs.pairs.table import save_with_baselines
 from sempairs.progress import track
-from sempairs.release import build_release, write_release
+from sempairs.release import write_release
 from sempairs.release.facts import Answers, ReleaseFacts, Screening, Section
-from sempairs.release.writer import ATTRIBUTES
 
 VERSION = "1.1.0"
 PUBLISHED = "2026-11-23"
@@ -136,56 +129,27 @@ def write(
         "seed": SEED,
         "rendering": {"size": SIZE, "current_colour": INK, "encoding": "lossless WebP"},
         "inputs": collection.inputs,
-        "builder": {
-            "tool": "tools/build_emoji_pairs.py",
-            "sempairs": sempairs.__version__,
-            "python": platform.python_version(),
-            "resvg_py": installed("resvg_py"),
-            "pillow": installed("pillow"),
-            "libwebp": features.version("webp"),
-            "pyarrow": installed("pyarrow"),
-            "numpy": installed("numpy"),
-        },
+        "builder": builder("tools/build_emoji_pairs.py", "resvg_py"),
     }
-    told = describe(name, catalog, kept, collection.near, collection.drawings)
-
-    def write_images(place: Path, card: str) -> dict[str, Any]:
+    summary, sections = describe(name, catalog, kept, collection.near, collection.drawings)
+    if share_alike:
         return write_release(
-            place,
+            out,
             name=name,
             version=VERSION,
             catalog=catalog,
             read=data.__getitem__,
-            card=card,
+            card=render(name, VERSION, catalog, summary, sections),
             licences={**texts, **notices},
             facts=facts,
         )
-
-    if share_alike:
-        return write_images(out, render(name, VERSION, catalog, *told))
-    with tempfile.TemporaryDirectory() as place:
-        write_images(Path(place) / name, name)
-        return _with_pairs(Path(place), out, name, *told, facts)
-
-
-def _with_pairs(
-    place: Path, out: Path, name: str, summary: str, sections: list[tuple[str, str]], facts: dict[str, Any]
-) -> dict[str, Any]:
-    """The release of the images in `place`/`name` and of fixed pairs across designers, audited, with their
-    matched baselines."""
-    from sempairs.pairs.audit import audit
-
-    images = open_source(f"release:{place / name}").scan().catalog
-    train = images.select(images.column("split") == "train")
-    config = PairsConfig(relation="cross_domain", mode="fixed", seed=SEED)
-    pairs = save_with_baselines(place / "pairs", train, config)
-    audit(pairs).write(place / "pairs" / "audit")
-    about = build_release(
-        place / "pairs",
+    return release_with_pairs(
         out,
         name=name,
         version=VERSION,
-        images=images,
+        catalog=catalog,
+        read=data.__getitem__,
+        licences={**texts, **notices},
         facts=ReleaseFacts(
             title=name,
             summary=summary,
@@ -198,9 +162,8 @@ def _with_pairs(
             screening=Screening(**screening.facts(screening.read())),
             record=facts,
         ),
+        seed=SEED,
     )
-    (out / ATTRIBUTES).unlink()  # this repository has its own, and no Git LFS
-    return about
 
 
 def catalogue(name: str, kept: list[Drawing], collection: Collection) -> tuple[Catalog, dict[str, bytes]]:

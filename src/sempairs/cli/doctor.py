@@ -15,7 +15,7 @@ def doctor() -> None:
     import torch
 
     from sempairs import __version__
-    from sempairs.catalog.sources.release import bundled_release
+    from sempairs.catalog.sources.release import BUNDLED, bundled_release
     from sempairs.errors import UserError
     from sempairs.precision import auto_precision, instruction_sets
     from sempairs.release import verify_release
@@ -40,16 +40,20 @@ def doctor() -> None:
     line("compiler", compiler or "none: speed.compile runs without compiling")
     for module, extra, use in (
         ("resvg_py", "build-data", "building emoji-pairs"),
+        ("vtkmodules", "build-data", "building object-pairs"),
         ("lightly", "bench", "comparisons"),
         ("kornia", "bench", "comparisons"),
     ):
         line(module, "there" if find_spec(module) else f"absent: pip install 'sempairs[{extra}]' for {use}")
-    try:
-        release = bundled_release()
-        problems = verify_release(release)
-    except UserError as error:
-        line("emoji-pairs", str(error))
-        raise typer.Exit(1) from None
-    line("emoji-pairs", f"{len(problems)} problems" if problems else f"sound, {release}")
-    if problems:
+    failed = False
+    for name in BUNDLED:
+        try:
+            release = bundled_release(name)
+            problems = verify_release(release)
+            line(name, f"{len(problems)} problems" if problems else f"sound, {release}")
+            failed = failed or bool(problems)
+        except UserError as error:
+            line(name, str(error))
+            failed = True
+    if failed:
         raise typer.Exit(1)

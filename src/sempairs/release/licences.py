@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sempairs.catalog import Catalog
 from sempairs.catalog.sources import open_source
-from sempairs.catalog.sources.release import ReleaseSource, bundled_release
+from sempairs.catalog.sources.release import BUNDLED, ReleaseSource, bundled_release
 from sempairs.errors import UserError
 from sempairs.release.writer import LICENCES
 from sempairs.texts import read_text
@@ -48,7 +48,7 @@ def licence_texts(
 def _of_sources(catalog: Catalog) -> dict[str, str]:
     found: dict[str, str] = {}
     for spec in sorted(set(catalog.column("source"))):
-        source = open_source(spec) if spec.partition(":")[0] in ("release", "emoji-pairs") else None
+        source = open_source(spec) if spec.partition(":")[0] in ("release", *BUNDLED) else None
         if isinstance(source, ReleaseSource):
             for file in sorted((source.root / LICENCES).glob("*.txt")):
                 text = _read(file.stem, file)

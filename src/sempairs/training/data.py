@@ -21,13 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sempairs import keyed
 from sempairs.catalog.labelling import filtered, label
 from sempairs.catalog.sources import Source, open_source, scan_and_tell
+from sempairs.catalog.sources.joined import PART, SHARE
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError, unknown
 from sempairs.pairs.plan import EpochPairs, PairPlan, plan_pairs
 from sempairs.training.recipe import DataConfig, PretrainRecipe
-from sempairs.training.samplers import SamplerConfig, Shuffled
+from sempairs.training.samplers import SamplerConfig, Shuffled, steps_per_epoch
 from sempairs.views.maker import ViewMaker
 from sempairs.views.photos import FileStore
 from sempairs.views.store import ImageStore, PixelStore, store_key
@@ -125,6 +127,58 @@ def select_rows(recipe: PretrainRecipe, catalog: Catalog) -> tuple[Catalog, int]
     return catalog.select(np.concatenate([train, validation])), len(train)
 
 
+def epoch_steps(plan: PairPlan, sampler: SamplerConfig, batch_size: int) -> int:
+    """Batches an epoch. Where the parts of a joined source have shares of every batch, an epoch ends when the
+    first part, for its share, is used up.
+
+    Raises: UserError if there is none, a part has no pair, or another sampler is to keep to shares.
+    """
+    parts = _shares(plan)
+    if parts is None:
+        return sampler.steps(plan.meaning, batch_size)
+    if not isinstance(sampler, Shuffled):
+        rule = "must be shuffled where the parts of data.source have shares"
+        raise UserError("sampler", rule, sampler.name, "leave the shares out, or set sampler to shuffled")
+    return steps_per_epoch(sum(quota for _, quota in parts), batch_size)
+
+
+def epoch_order(plan: PairPlan, sampler: SamplerConfig, batch_size: int, *, seed: int, epoch: int) -> Rows:
+    """Occurrences in the order of an epoch, each at most once, a pure function of the arguments.
+
+    With shares, each part has an order of its own, of which the epoch takes the beginning, and the parts are
+    spread evenly: any stretch has each part's share of it, to within one pair.
+    """
+    parts = _shares(plan)
+    if parts is None:
+        return sampler.order(plan.meaning, batch_size, seed=seed, epoch=epoch)
+    taken, place = [], []
+    for number, (occurrences, quota) in enumerate(parts):
+        order = keyed.permutation(seed, f"order of part {number}", epoch=epoch, n=len(occurrences))
+        taken.append(occurrences[order[:quota]])
+        place.append((np.arange(quota) + 0.5) / quota)
+    return np.concatenate(taken)[np.argsort(np.concatenate(place), kind="stable")]
+
+
+def _shares(plan: PairPlan) -> list[tuple[Rows, int]] | None:
+    """The occurrences of each part of a joined source, parts by name, and how many of them an epoch takes;
+    None where parts have no shares."""
+    catalog = plan.catalog
+    if SHARE not in catalog.names or PART not in catalog.names or catalog.array(SHARE).null_count:
+        return None
+    codes, names = catalog.coded(PART)
+    part, share = codes[plan.rows[plan.selection.anchor]], catalog.column(SHARE)
+    found = [
+        (np.flatnonzero(part == code), code) for code in sorted(range(len(names)), key=names.__getitem__)
+    ]
+    for occurrences, code in found:
+        if not len(occurrences):
+            raise UserError("data.source", "must have pairs in each part", names[code], "leave the part out")
+    wanted = np.array([share[np.flatnonzero(codes == code)[0]] for _, code in found])
+    size = min(len(each) / w for (each, _), w in zip(found, wanted / wanted.sum(), strict=True))
+    quota = np.floor(wanted / wanted.sum() * size + 1e-9).astype(int).clip(min=1)
+    return [(each, int(q)) for (each, _), q in zip(found, quota, strict=True)]
+
+
 def batches(
     plan: PairPlan,
     *,
@@ -146,14 +200,14 @@ def batches(
     assert batch_size % world == 0
     assert 0 <= rank < world
     sampler = sampler or Shuffled()
-    per_epoch = sampler.steps(plan.meaning, batch_size)
+    per_epoch = epoch_steps(plan, sampler, batch_size)
     epoch, pairs, further, order = -1, None, None, np.empty(0, dtype=np.int64)
     for step in range(start, stop):
         if step // per_epoch != epoch or pairs is None:
             epoch = step // per_epoch
             pairs, further, order = None, None, order[:0].copy()  # let go of the last epoch before the next
             pairs = plan.epoch(epoch)
-            order = sampler.order(plan.meaning, batch_size, seed=seed, epoch=epoch)
+            order = epoch_order(plan, sampler, batch_size, seed=seed, epoch=epoch)
             further = plan.further(epoch, partners - 1) if partners > 1 else None
         share = batch_size // world
         first = step % per_epoch * batch_size + rank * share

@@ -34,7 +34,7 @@ from sempairs.training.checkpoint import (
     save_checkpoint,
 )
 from sempairs.training.crops import check_crops
-from sempairs.training.data import batches, load_data, near, read_ahead
+from sempairs.training.data import batches, epoch_steps, load_data, near, read_ahead
 from sempairs.training.failure import keep_failure
 from sempairs.training.loop import Log, Meter, NonFiniteLossError, Trainer, make_fabric, run_steps
 from sempairs.training.monitor import Monitor, projection_warning, relative_std
@@ -138,7 +138,7 @@ class _Run:
         self.inherited = provenance.inherited(recipe)
         processes.share_of(recipe.batch_size)
         self.data = load_data(recipe, pixel_cache=pixel_cache)
-        self.per_epoch = recipe.sampler.steps(self.data.plan.meaning, recipe.batch_size)
+        self.per_epoch = epoch_steps(self.data.plan, recipe.sampler, recipe.batch_size)
         self.total = recipe.schedule.duration.steps(self.per_epoch)
         self.warm_up = recipe.schedule.warm_up.steps(self.per_epoch)
         if self.total < 1:

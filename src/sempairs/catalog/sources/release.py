@@ -1,4 +1,4 @@
-"""`release:PATH`, a dataset written by `sempairs.release`, and `emoji-pairs`, the one that comes along."""
+"""`release:PATH`, a dataset written by `sempairs.release`, and those that come along."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,8 @@ FORMAT = "sempairs.release/2"
 FILES = "files"
 REFERENCES = "references"
 
-_BUNDLED = "emoji-pairs"
+# Released datasets that come along, each a kind of source of its own.
+BUNDLED = ("emoji-pairs", "object-pairs")
 _BATCH = 64
 
 
@@ -126,33 +127,54 @@ class ReleaseSource:
         return "its pixels are not the recorded ones" if differs else None
 
 
-@source_kind(_BUNDLED, summary="one concept drawn by several designers (bundled)", example=_BUNDLED)
-class EmojiPairsSource(ReleaseSource):
-    """The bundled release. `SEMPAIRS_DATA` names another folder that holds `emoji-pairs`."""
+class BundledSource(ReleaseSource):
+    """A release that comes along. `SEMPAIRS_DATA` names another folder to look for it in."""
+
+    name: ClassVar[str]
 
     def __init__(self, rest: str = "") -> None:
         if rest:
-            raise UserError("source emoji-pairs", "takes no path", rest, "write emoji-pairs, or release:PATH")
-        super().__init__(str(bundled_release()))
-        self.spec = _BUNDLED
+            remedy = f"write {self.name}, or release:PATH"
+            raise UserError(f"source {self.name}", "takes no path", rest, remedy)
+        super().__init__(str(bundled_release(self.name)))
+        self.spec = self.name
 
 
-def bundled_release() -> Path:
-    """The folder of emoji-pairs: in `SEMPAIRS_DATA`, in the installed package, or in the repository.
+@source_kind("emoji-pairs", summary="one concept drawn by several designers (bundled)", example="emoji-pairs")
+class EmojiPairsSource(BundledSource):
+    """The bundled release of drawings."""
+
+    name = "emoji-pairs"
+
+
+@source_kind(
+    "object-pairs",
+    summary="one object seen from eight sides, by many makers (bundled)",
+    example="object-pairs",
+)
+class ObjectPairsSource(BundledSource):
+    """The bundled release of rendered objects."""
+
+    name = "object-pairs"
+
+
+def bundled_release(name: str = "emoji-pairs") -> Path:
+    """The folder of a release of `BUNDLED`: in `SEMPAIRS_DATA`, in the installed package, or in the
+    repository.
 
     Raises: UserError if it is in none of them; a `SEMPAIRS_DATA` that lacks it is not passed over.
     """
     given = os.environ.get("SEMPAIRS_DATA")
     if given:
-        choices = [Path(given).expanduser() / _BUNDLED]
+        choices = [Path(given).expanduser() / name]
     else:
         package = Path(str(resources.files("sempairs")))
-        choices = [package / DATA / _BUNDLED, package.parents[1] / DATA / _BUNDLED]
+        choices = [package / DATA / name, package.parents[1] / DATA / name]
     for folder in choices:
         if (folder / ABOUT).is_file():
             return folder
-    remedy = "set SEMPAIRS_DATA to the folder that holds emoji-pairs, or install sempairs again"
-    raise UserError("source emoji-pairs", "is not where it should be", str(choices[-1]), remedy)
+    remedy = f"set SEMPAIRS_DATA to the folder that holds {name}, or install sempairs again"
+    raise UserError(f"source {name}", "is not where it should be", str(choices[-1]), remedy)
 
 
 def read_about(root: Path) -> dict[str, Any]:

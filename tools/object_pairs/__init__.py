@@ -1,0 +1,1 @@
+"""Builds the object-pairs release: models of Debian's sweethome3d-furniture, rendered."""
