@@ -11,8 +11,10 @@ from PIL import Image
 
 from sempairs.catalog.scenes.config import ScenesConfig
 from sempairs.catalog.scenes.dice import Dice
-from sempairs.catalog.scenes.grounds import clutter, ground
+from sempairs.catalog.scenes.grounds import Pixels, clutter, ground
 
+#: Paints what lies behind everything, (size, size, 3).
+Ground = Callable[[Dice, int], Pixels]
 Mask = NDArray[np.bool_]
 OPAQUE = 128
 """Alpha from which a pixel belongs to its object."""
@@ -45,14 +47,15 @@ def render(
     config: ScenesConfig,
     choose: Callable[[Dice], int],
     drawing: Callable[[int], Image.Image],
+    behind: Ground = ground,
 ) -> Scene:
-    """choose: the catalogue row of the next object. drawing: its picture, RGBA.
+    """choose: the catalogue row of the next object. drawing: its picture, RGBA. behind: paints the ground.
 
     Boxes are exact: counted on the pixels drawn, after everything that came on top. An object that would
     hide itself, or another, beyond `config.visible` is placed anew, and left out after `ATTEMPTS` tries.
     """
     size = config.size
-    canvas = Image.fromarray(ground(dice, size)).convert("RGBA")
+    canvas = Image.fromarray(behind(dice, size)).convert("RGBA")
     wanted, shapes = dice.integer(*config.objects), dice.integer(*config.clutter)
     rows: list[int] = []
     full: list[int] = []  # pixels of each object, were nothing in its way
@@ -89,9 +92,11 @@ def render(
     return Scene(canvas.convert("RGB"), tuple(objects))
 
 
-def alone(dice: Dice, size: int, config: ScenesConfig, sprite: Image.Image) -> Image.Image:
+def alone(
+    dice: Dice, size: int, config: ScenesConfig, sprite: Image.Image, behind: Ground = ground
+) -> Image.Image:
     """A drawing by itself, large and whole, on a ground of its own: RGB (size, size)."""
-    canvas = Image.fromarray(ground(dice, size)).convert("RGBA")
+    canvas = Image.fromarray(behind(dice, size)).convert("RGBA")
     for _ in range(dice.integer(*config.clutter)):
         canvas.alpha_composite(clutter(dice, size, (0.05, _LARGEST_CLUTTER)))
     turned = _turned(dice, config, _cropped(sprite), size * dice.between(0.5, 0.7))
