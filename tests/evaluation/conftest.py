@@ -77,8 +77,10 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 data[uri] = buffer.getvalue()
                 rows.append({
                     "image_id": uri, "uri": uri, "file_hash": sha256_bytes(data[uri]), "width": 8,
-                    "height": 8, "pixel_hash": pixel_hash(image), "source": "t", "licence": "CC0-1.0",
-                    "attribution": "nobody", "category": f"{material}/{game} {material}{k}", "concept": material, "domain": game,
+                    "height": 8, "pixel_hash": pixel_hash(image), "source": "t",
+                    "licence": "CC0-1.0",
+                    "attribution": "nobody", "concept": material, "domain": game,
+                    "category": f"{material}/{game} {material}{k}",
                     "split_group": f"{game}/{material}{k}", "texture": f"{game}/{material}{k}",
                     "patch": str(patch), "split": ("train", "validation", "test")[(k >= 7) + (k >= 8)],
                 })  # fmt: skip
