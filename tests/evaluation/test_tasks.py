@@ -407,5 +407,8 @@ def test_materials_of_one_game_are_refused(textures: Path) -> None:
     catalog = open_source(task.source).scan().catalog
     with pytest.raises(UserError, match="must be of two games or more"):
         task.build(catalog.select(catalog.column("domain") == "g"), DEFAULT)
+    few = (catalog.column("concept") != "dark") | (catalog.column("domain") == "g")
+    with pytest.raises(UserError, match="two materials of which every game trains 2 textures"):
+        task.build(catalog.select(few), DEFAULT)
     with pytest.raises(UserError, match="must be an existing path"):
         TASKS.get("texture-pairs:/not/there")
