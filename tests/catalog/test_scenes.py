@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sempairs.catalog.scenes import ScenesConfig, write_scenes
+from sempairs.catalog.scenes.grounds import laid
 from sempairs.catalog.scenes.render import Scene, render
 from sempairs.catalog.scenes.scene_draws import SceneDraws
 from sempairs.catalog.sources import open_source
@@ -161,6 +162,52 @@ def test_contexts_are_the_same_object_in_other_scenes(emoji: Catalog, tmp_path: 
     assert len(drawn.anchor) == len(catalog)
     assert (concept[drawn.anchor] == concept[drawn.partner]).all()
     assert (domain[drawn.anchor] != domain[drawn.partner]).all()
+
+
+def folder_of_grounds(place: Path, splits: tuple[str, ...]) -> str:
+    """A source of plain pictures, one shade a split, of a size that is no divisor of a scene's."""
+    for number, split in enumerate(splits):
+        (place / split).mkdir(parents=True)
+        for k in range(2):
+            shade = 40 * (number + 1)
+            Image.new("RGB", (20, 30), (shade, shade, 5 * k)).save(place / split / f"{k}.png")
+    return f"folder:{place}"
+
+
+def test_textures_lie_behind_scenes_of_their_own_split(emoji: Catalog, tmp_path: Path) -> None:
+    source = folder_of_grounds(tmp_path / "grounds", ("train", "validation", "test"))
+    bare: dict[str, Any] = {
+        **TINY,
+        "clutter": (0, 0),
+        "scale": (0.15, 0.2),
+        "objects": (1, 1),
+        "quality": 100,
+    }
+    config = ScenesConfig(**bare, textures=source, contexts=1, classes=("food-drink/drink",))
+    about = write_scenes(emoji, tmp_path / "scenes", config)
+    assert sum(row["textures"] for row in about["grounds"]["licences"]) == 6
+    for part, shade in (("train", 40), ("val", 80), ("test", 120), ("test_designers", 120)):
+        for image in read_voc(tmp_path / "scenes", 2007, part):
+            file = tmp_path / "scenes/VOCdevkit/VOC2007/JPEGImages" / f"{image.id}.jpg"
+            pixels = np.asarray(Image.open(file))
+            near = np.abs(pixels[..., 0].astype(int) - shade) <= 6
+            assert near.mean() > 0.8
+    for file in list((tmp_path / "scenes/contexts/images").glob("*.png"))[:5]:
+        assert (np.asarray(Image.open(file))[..., 0] == 40).mean() > 0.2
+    again = write_scenes(emoji, tmp_path / "again", config, workers=1)
+    assert again["pictures_hash"] == about["pictures_hash"]
+    few = folder_of_grounds(tmp_path / "few", ("train", "test"))
+    with pytest.raises(UserError, match=r"scenes\.textures must have images of the split validation"):
+        write_scenes(emoji, tmp_path / "no", config.model_copy(update={"textures": few}))
+
+
+def test_a_texture_is_repeated_without_seams() -> None:
+    ramp = np.repeat(np.arange(0, 200, 5, dtype=np.uint8)[None, :, None], 40, axis=0).repeat(3, axis=2)
+    for number in range(20):
+        shown = laid(SceneDraws(0, 0, number), 100, Image.fromarray(ramp))
+        assert shown.shape == (100, 100, 3)
+        assert np.abs(np.diff(shown.astype(int), axis=1)).max() <= 6
+        assert (shown == shown[:1]).all()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sempairs.catalog.images import pixel_hash
 from sempairs.catalog.sources import open_source
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import EncoderConfig, build_encoder, save_encoder
+from sempairs.files import sha256_bytes
+from sempairs.release import write_release
 
 MEAN = STD = (0.5, 0.5, 0.5)
 QUICK = EncoderConfig(arch="tiny-resnet", options={"channels": [8, 8, 8, 8]})
@@ -46,6 +50,47 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     root / path / f"{concept:02d}-{name}.png"
                 )
     return root
+
+
+@pytest.fixture(scope="session")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release with texture-pairs' columns: dark and light textures in two games, metal in one of them.
+
+    Of each material's ten textures in a game seven train, one validates and two test; two patches each.
+    """
+    rows: list[dict[str, Any]] = []
+    data: dict[str, bytes] = {}
+    kinds = [
+        ("g", "dark", 30),
+        ("g", "light", 220),
+        ("h", "dark", 60),
+        ("h", "light", 190),
+        ("h", "metal", 120),
+    ]
+    for number, (game, material, shade) in enumerate(kinds):
+        for k in range(10):
+            for patch in range(2):
+                noise = np.random.default_rng([number, k, patch]).integers(-20, 21, (8, 8, 3))
+                image, buffer = Image.fromarray(np.uint8(shade + noise)), io.BytesIO()
+                image.save(buffer, "PNG")
+                uri = f"{game}/{material}{k}/{patch}.png"
+                data[uri] = buffer.getvalue()
+                rows.append({
+                    "image_id": uri, "uri": uri, "file_hash": sha256_bytes(data[uri]), "width": 8,
+                    "height": 8, "pixel_hash": pixel_hash(image), "source": "t",
+                    "licence": "CC0-1.0",
+                    "attribution": "nobody", "concept": material, "domain": game,
+                    "category": f"{material}/{game} {material}{k}",
+                    "split_group": f"{game}/{material}{k}", "texture": f"{game}/{material}{k}",
+                    "patch": str(patch), "split": ("train", "validation", "test")[(k >= 7) + (k >= 8)],
+                })  # fmt: skip
+    catalog = Catalog.from_columns({key: [row[key] for row in rows] for key in rows[0]})
+    out = tmp_path_factory.mktemp("textures") / "release"
+    write_release(
+        out, name="t", version="1", catalog=catalog, read=data.__getitem__, card="t",
+        licences={"CC0-1.0.txt": "text"}, facts={},
+    )  # fmt: skip
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 from sempairs.catalog.sources import open_source
 from sempairs.catalog.table import Catalog
 from sempairs.encoders import Encoder, EncoderConfig, EncoderSpec
+from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.perturbations.transforms import TRANSFORMS
 from sempairs.evaluation.perturbations.whitening import Whitening
 from sempairs.evaluation.protocols import PROTOCOLS, Context
+from sempairs.evaluation.protocols.invariance import _on_textures
 from sempairs.evaluation.scores import Score
 from sempairs.evaluation.target import Target
 from sempairs.evaluation.tasks import TASKS
+from sempairs.views.store import PixelStore
 
 CONFIG = EvaluationConfig(precision="float32")
 
@@ -113,6 +117,30 @@ def test_pictures_without_alpha_look_the_same_on_any_ground(emoji: tuple[str, Ca
     found = scores(context(emoji, 3), "emoji-backgrounds")["cosine"]
     assert found.value == pytest.approx(1, abs=1e-3)
     assert set(found.extra["by_ground"]) == {"colour", "texture"}
+
+
+def test_grounds_that_the_user_gives(emoji: tuple[str, Catalog], textures: Path) -> None:
+    place, name = context(emoji, 3), f"emoji-backgrounds:{textures}"
+    found = scores(place, name)["cosine"]
+    assert found.value == pytest.approx(1, abs=1e-3)  # nothing shows through these drawings
+    assert set(found.extra["by_ground"]) == {"given"}
+    with pytest.raises(UserError, match="must be an existing path"):
+        TASKS.get("emoji-backgrounds:/not/there")
+    # Half-clear pictures let half of one of the test textures through.
+    own = PixelStore.build(place.source, place.catalog.select(np.arange(6)), 8, channels=4)
+    clear = own.pixels.clone()
+    clear[:, 3] = torch.tensor([0, 255, 128, 0, 0, 0], dtype=torch.uint8)[:, None, None]
+    laid = _on_textures(replace(own, pixels=clear), f"release:{textures}", place).pixels
+    assert (laid[1] == clear[1, :3]).all()
+    shades = open_source(f"release:{textures}")
+    catalog = shades.scan().catalog
+    test = catalog.select(catalog.column("split") == "test")
+    there = PixelStore.build(shades, test, 8, channels=3).pixels
+    for row in (0, 3, 4, 5):
+        assert (there == laid[row]).flatten(1).all(1).any()
+    halves = (clear[2, :3].float() * 128 + there.float() * 127) / 255
+    assert (halves - laid[2].float()).abs().flatten(1).amax(1).min() <= 0.51
+    assert len({laid[row].numpy().tobytes() for row in (0, 3, 4, 5)}) > 1
 
 
 def test_pairs_against_other_meanings(emoji: tuple[str, Catalog]) -> None:

@@ -42,7 +42,9 @@ def ids(catalog: Catalog, rows: np.ndarray) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def examples(drawings: Path, published: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def examples(
+    drawings: Path, textures: Path, published: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """A name to ask each family by, with a small data set where it takes a path."""
     root = tmp_path_factory.mktemp("examples")
     rng = np.random.default_rng(0)
@@ -56,6 +58,7 @@ def examples(drawings: Path, published: Any, tmp_path_factory: pytest.TempPathFa
     return {name: name for name, family in TASKS.families().items() if ":" not in family.example} | {
         "fashion-mnist": f"fashion-mnist:{root / 'fashion'}",
         "stamps": f"stamps:{drawings}",
+        "texture-pairs": f"texture-pairs:{textures}",
         "corruptions": f"corruptions:folder:{drawings}",
         "coarse-to-fine": f"coarse-to-fine:folder:{drawings}",
         **published.examples(root / "published"),
@@ -376,3 +379,36 @@ def test_stamps_are_labelled_by_their_topmost_folder(drawings: Path) -> None:
     problem = task.build(open_source(task.source).scan().catalog, DEFAULT)
     assert isinstance(problem, Classification)
     assert problem.classes == ("animal", "food")
+
+
+def test_a_material_across_games(textures: Path) -> None:
+    task = TASKS.get(f"texture-pairs:{textures}")
+    catalog = open_source(task.source).scan().catalog
+    problem = task.build(catalog, DEFAULT)
+    assert isinstance(problem, Classification)
+    assert problem.classes == ("dark", "light")
+    assert problem.notes == {"games": ["g", "h"], "unshared_material_images": 20}
+    game, split, material = (catalog.column(name) for name in ("domain", "split", "concept"))
+    assert len(problem.folds) == 2
+    for fold, own, other in zip(problem.folds, "gh", "hg", strict=True):
+        assert set(game[fold.test]) == {own}
+        assert set(game[fold.fit]) == set(game[fold.validation]) == {other}
+        assert (split[fold.fit] == "train").all()
+        assert (split[fold.validation] == "validation").all()
+        assert (split[fold.test] == "test").all()
+        assert (len(fold.fit), len(fold.validation), len(fold.test)) == (28, 4, 8)
+        classes = np.array(problem.classes)
+        for rows in (fold.fit, fold.validation, fold.test):
+            assert (classes[problem.labels[rows]] == material[rows]).all()
+
+
+def test_materials_of_one_game_are_refused(textures: Path) -> None:
+    task = TASKS.get(f"texture-pairs:{textures}")
+    catalog = open_source(task.source).scan().catalog
+    with pytest.raises(UserError, match="must be of two games or more"):
+        task.build(catalog.select(catalog.column("domain") == "g"), DEFAULT)
+    few = (catalog.column("concept") != "dark") | (catalog.column("domain") == "g")
+    with pytest.raises(UserError, match="two materials of which every game trains 2 textures"):
+        task.build(catalog.select(few), DEFAULT)
+    with pytest.raises(UserError, match="must be an existing path"):
+        TASKS.get("texture-pairs:/not/there")

@@ -7,12 +7,13 @@ import io
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import debian
 from sempairs.errors import UserError
-from sempairs.files import sha256_bytes
+from sempairs.files import sha256_bytes, sha256_file
 
 PACKAGE = ("sweethome3d-furniture", "1.8-1")
 _FURNITURE = "usr/share/sweethome3d/furniture/"
@@ -91,15 +92,16 @@ def read_furniture(deb: Path) -> Furniture:
     Raises: UserError if it is another package or version, damaged, or lacks its copyright file.
     """
     try:
-        raw = deb.read_bytes()
-        members = _archive(raw)
-        control = _from_tar(members["control"], lambda name: name == "control")["control"].decode()
-        files = _from_tar(members["data"], lambda name: name == _COPYRIGHT or name.endswith(".sh3f"))
+        control = {
+            name: file.read() for name, file in debian.members(deb, "control", lambda n: n == "control")
+        }
+        wanted = debian.members(deb, "data", lambda name: name == _COPYRIGHT or name.endswith(".sh3f"))
+        files = {name: file.read() for name, file in wanted}
+        fields = debian.fields(control["control"].decode())
     except (OSError, ValueError, KeyError, EOFError, tarfile.TarError) as error:
         raise UserError(
             "--package", f"must be a Debian package that can be read ({error})", str(deb)
         ) from None
-    fields = dict(line.split(": ", 1) for line in control.splitlines() if re.match(r"[A-Z][\w-]*: ", line))
     found = (fields.get("Package"), fields.get("Version"))
     if found != PACKAGE:
         remedy = f"run `apt-get download {PACKAGE[0]}` on Debian 12"
@@ -112,7 +114,7 @@ def read_furniture(deb: Path) -> Furniture:
         if path.endswith(".sh3f"):
             library = PurePosixPath(path).stem
             models += _read_library(library, data, of_library.get(library))
-    return Furniture(tuple(sorted(models, key=lambda m: m.key)), texts, sha256_bytes(raw))
+    return Furniture(tuple(sorted(models, key=lambda m: m.key)), texts, sha256_file(deb))
 
 
 def read_copyright(text: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -120,15 +122,7 @@ def read_copyright(text: str) -> tuple[dict[str, str], dict[str, str]]:
     SPDX."""
     of_library: dict[str, str] = {}
     texts: dict[str, str] = {}
-    for stanza in re.split(r"\n[ \t]*\n", text):
-        fields: dict[str, list[str]] = {}
-        name = ""
-        for line in stanza.splitlines():
-            if line[:1] in (" ", "\t") and name:
-                fields[name].append("" if line.strip() == "." else line[1:])
-            elif ":" in line:
-                name, _, value = line.partition(":")
-                fields[name] = [value.strip()]
+    for fields in debian.stanzas(text):
         licence = SPDX.get(fields.get("License", [""])[0])
         if licence and "Files" in fields:
             of_library |= {glob.removesuffix("/*"): licence for glob in " ".join(fields["Files"]).split()}
@@ -237,26 +231,3 @@ def maker_of(creator: str) -> str:
     """Who made a model, without who converted it: "SirOccor & eTeks" -> "SirOccor"."""
     first = re.split(r"\s*(?:&|,)\s*", creator)[0].strip()
     return "Blend Swap" if first.replace(" ", "").lower() in ("blendswap", "") else first
-
-
-def _archive(raw: bytes) -> dict[str, bytes]:
-    """Members of an `ar` archive by name without suffix. Raises: ValueError if it is none."""
-    if not raw.startswith(b"!<arch>\n"):
-        raise ValueError("no ar archive")
-    members: dict[str, bytes] = {}
-    start = 8
-    while start + 60 <= len(raw):
-        name, size = raw[start : start + 16].decode().strip().rstrip("/"), int(raw[start + 48 : start + 58])
-        members[name.partition(".")[0]] = raw[start + 60 : start + 60 + size]
-        start += 60 + size + size % 2
-    return members
-
-
-def _from_tar(data: bytes, wanted: Callable[[str], bool]) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        for member in archive:
-            name = member.name.removeprefix("./")
-            if member.isfile() and wanted(name) and (handle := archive.extractfile(member)):
-                files[name] = handle.read()
-    return files

@@ -29,6 +29,7 @@ def scenes(
     Train, val and test hold different concepts; test_designers holds designers that no training scene shows.
     Use the folder as voc:DIR in `sempairs detect`. With contexts=N it also holds contexts/images.csv, each
     training drawing on N grounds: for pretraining, csv:DIR/contexts/images.csv and the relation cross_domain.
+    With textures=SOURCE (release:texture-pairs, say) grounds are made of that source's pictures.
     """
     from sempairs.catalog.scenes import ScenesConfig, write_scenes
     from sempairs.catalog.sources import open_source

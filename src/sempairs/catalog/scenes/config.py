@@ -35,6 +35,10 @@ class ScenesConfig(Config):
     """Least share of an object's pixels that is neither covered nor outside; else it is placed anew."""
     clutter: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0, le=50)]] = (0, 6)
     """Shapes of no class, below and between the objects."""
+    textures: str | None = None
+    """A source of pictures that grounds are made of, texture-pairs for instance; null: grounds are drawn.
+
+    Each set of scenes takes those of its own split."""
     quality: Annotated[int, Field(ge=1, le=100)] = 92
     """Of the JPEG files."""
     contexts: Annotated[int, Field(ge=0, le=100)] = 0

@@ -1,4 +1,4 @@
-"""What lies behind and between the objects of a scene: drawn, no picture taken from anywhere."""
+"""What lies behind and between the objects of a scene: drawn, or a texture that the user gives."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ def ground(draws: SceneDraws, size: int) -> Pixels:
     first, second = draws.colour(), draws.colour()
     grain = draws.between(0, 12) * (_smooth(draws, size, size // 2) - 0.5)[..., None]
     return np.clip(first * (1 - mix) + second * mix + grain, 0, 255).astype(np.uint8)
+
+
+def laid(draws: SceneDraws, size: int, texture: Image.Image) -> Pixels:
+    """(size, size, 3): a texture at a keyed scale and place, repeated in mirror image, so without seams.
+
+    Its shorter side is its own, at most enlarged to the ground's.
+    """
+    side = min(texture.size)
+    factor = draws.between(1.0, max(1.0, size / side))
+    width, height = (max(1, round(factor * length)) for length in texture.size)
+    tile = np.asarray(texture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+    right, down = (
+        int(share * length) for share, length in zip(draws.uniform(2), (width, height), strict=True)
+    )
+    rows, columns = (_mirrored(start, size, n) for start, n in ((down, height), (right, width)))
+    return np.ascontiguousarray(tile[rows][:, columns])
 
 
 def clutter(draws: SceneDraws, size: int, scale: tuple[float, float]) -> Image.Image:
@@ -41,6 +57,12 @@ def clutter(draws: SceneDraws, size: int, scale: tuple[float, float]) -> Image.I
         else:
             pen.line(points, fill=colour, width=max(1, int(reach * draws.between(0.05, 0.3))), joint="curve")
     return canvas
+
+
+def _mirrored(start: int, size: int, n: int) -> NDArray[np.int64]:
+    """Places start, start + 1, … of a line of n that is repeated forward and backward."""
+    place = np.arange(start, start + size) % (2 * n)
+    return np.where(place < n, place, 2 * n - 1 - place)
 
 
 def _plain(draws: SceneDraws, size: int) -> NDArray[np.float64]:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sempairs.catalog.scenes.config import ScenesConfig
-from sempairs.catalog.scenes.grounds import clutter, ground
+from sempairs.catalog.scenes.grounds import Pixels, clutter, ground
 from sempairs.catalog.scenes.scene_draws import SceneDraws
 
+#: Paints what lies behind everything, (size, size, 3).
+Ground = Callable[[SceneDraws, int], Pixels]
 Mask = NDArray[np.bool_]
 OPAQUE = 128
 """Alpha from which a pixel belongs to its object."""
@@ -45,14 +47,15 @@ def render(
     config: ScenesConfig,
     choose: Callable[[SceneDraws], int],
     drawing: Callable[[int], Image.Image],
+    behind: Ground = ground,
 ) -> Scene:
-    """choose: the catalogue row of the next object. drawing: its picture, RGBA.
+    """choose: the catalogue row of the next object. drawing: its picture, RGBA. behind: paints the ground.
 
     Boxes are exact: counted on the pixels drawn, after everything that came on top. An object that would
     hide itself, or another, beyond `config.visible` is placed anew, and left out after `ATTEMPTS` tries.
     """
     size = config.size
-    canvas = Image.fromarray(ground(draws, size)).convert("RGBA")
+    canvas = Image.fromarray(behind(draws, size)).convert("RGBA")
     wanted, shapes = draws.integer(*config.objects), draws.integer(*config.clutter)
     rows: list[int] = []
     full: list[int] = []  # pixels of each object, were nothing in its way
@@ -89,9 +92,11 @@ def render(
     return Scene(canvas.convert("RGB"), tuple(objects))
 
 
-def alone(draws: SceneDraws, size: int, config: ScenesConfig, sprite: Image.Image) -> Image.Image:
+def alone(
+    draws: SceneDraws, size: int, config: ScenesConfig, sprite: Image.Image, behind: Ground = ground
+) -> Image.Image:
     """A drawing by itself, large and whole, on a ground of its own: RGB (size, size)."""
-    canvas = Image.fromarray(ground(draws, size)).convert("RGBA")
+    canvas = Image.fromarray(behind(draws, size)).convert("RGBA")
     for _ in range(draws.integer(*config.clutter)):
         canvas.alpha_composite(clutter(draws, size, (0.05, _LARGEST_CLUTTER)))
     turned = _turned(draws, config, _cropped(sprite), size * draws.between(0.5, 0.7))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from PIL import Image
 from sempairs import __version__
 from sempairs.catalog.pictures import Pictures
 from sempairs.catalog.scenes.config import ScenesConfig
+from sempairs.catalog.scenes.grounds import Pixels, ground, laid
 from sempairs.catalog.scenes.render import Scene, alone, render
 from sempairs.catalog.scenes.scene_draws import SceneDraws
+from sempairs.catalog.sources.base import open_source
 from sempairs.catalog.sources.reading import in_threads, worker_count
 from sempairs.catalog.table import Catalog
 from sempairs.catalog.voc import VocImage, VocObject, write_voc
@@ -55,6 +57,49 @@ class _Pool:
         names = list(self.by_class)
         rows = self.by_class[names[draws.integer(0, len(names) - 1)]]
         return int(rows[draws.integer(0, len(rows) - 1)])
+
+
+class _Grounds:
+    """What lies behind scenes: drawn, or textures of the scene's own split, so that no test shows one that a
+    training scene had."""
+
+    def __init__(self, config: ScenesConfig, parts: Iterable[str]) -> None:
+        self.catalog = open_source(config.textures).scan().catalog if config.textures else None
+        self._rows: dict[str, Int] = {}
+        if self.catalog is None:
+            return
+        self._pictures = Pictures(self.catalog)
+        split = self.catalog.column("split")
+        anywhere = all(value is None for value in split)
+        for part in parts:
+            rows = np.arange(len(split)) if anywhere else np.flatnonzero(split == _SPLIT[part])
+            if not len(rows):
+                rule = f"must have images of the split {_SPLIT[part]}, or no splits"
+                raise UserError("scenes.textures", rule, config.textures)
+            self._rows[part] = rows
+
+    def of(self, part: str) -> Callable[[SceneDraws, int], Pixels]:
+        if self.catalog is None:
+            return ground
+        rows = self._rows[part]
+
+        def paint(draws: SceneDraws, size: int) -> Pixels:
+            return laid(draws, size, self._pictures.image(int(rows[draws.integer(0, len(rows) - 1)])))
+
+        return paint
+
+    def described(self) -> dict[str, Any]:
+        """For `scenes.json`; licences: of all textures that may lie behind a scene."""
+        if self.catalog is None:
+            return {}
+        ids = self.catalog.column("image_id")
+        used = {str(ids[row]) for rows in self._rows.values() for row in rows}
+        return {
+            "grounds": {
+                "catalog_hash": self.catalog.content_hash(),
+                "licences": _licences(self.catalog, used, "textures"),
+            }
+        }
 
 
 def write_scenes(
@@ -89,6 +134,7 @@ def write_scenes(
     classes = _classes(catalog, config)
     pools = {part: _pool(catalog, part, classes) for part in PARTS if getattr(config, part)}
     pictures = Pictures(catalog)
+    grounds = _Grounds(config, [*pools, *(["train"] if config.contexts else [])])
     with atomic_folder(out) as folder:
         jobs = [(part, number) for part in pools for number in range(getattr(config, part))]
         sets: dict[str, list[str]] = {}
@@ -101,7 +147,7 @@ def write_scenes(
         def paint(job: tuple[str, int]) -> Scene:
             part, number = job
             draws = SceneDraws(config.seed, PARTS.index(part), number)
-            return render(draws, config, pools[part].choose, pictures.image)
+            return render(draws, config, pools[part].choose, pictures.image, grounds.of(part))
 
         def annotated() -> Iterator[tuple[VocImage, Image.Image]]:
             painted: Iterator[Scene] = in_threads(paint, jobs, worker_count(workers))
@@ -115,7 +161,8 @@ def write_scenes(
             write_voc(folder / "VOCdevkit", YEAR, annotated(), sets, quality=config.quality)
         pq.write_table(_objects(rows), folder / OBJECTS, compression="zstd")
         if config.contexts:
-            _write_contexts(folder / CONTEXTS, catalog, classes, pictures, config, workers, progress)
+            behind = grounds.of("train")
+            _write_contexts(folder / CONTEXTS, catalog, classes, pictures, behind, config, workers, progress)
         about = {
             "format": "sempairs.scenes/1",
             "sempairs": __version__,
@@ -124,7 +171,8 @@ def write_scenes(
             "classes": sorted(set(classes.values())),
             "scenes": {part: len(found) for part, found in sets.items()},
             "objects": dict(Counter(row["part"] for row in rows)),
-            "licences": _licences(catalog, {row["image_id"] for row in rows}),
+            "licences": _licences(catalog, {row["image_id"] for row in rows}, "drawings"),
+            **grounds.described(),
             "pictures_hash": stable_hash(
                 [[path.relative_to(folder).as_posix(), sha256_file(path)] for path in _pictures(folder)]
             ),
@@ -220,12 +268,12 @@ def _objects(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _licences(catalog: Catalog, used: set[str]) -> list[dict[str, Any]]:
-    """Licence and attribution of the drawings shown, and how many of each: scenes are derived works."""
+def _licences(catalog: Catalog, used: set[str], what: str) -> list[dict[str, Any]]:
+    """Licence and attribution of the images shown, and how many of each: scenes are derived works."""
     part = catalog.select(np.array([name in used for name in catalog.column("image_id")], dtype=bool))
     pairs = Counter(zip(part.column("licence"), part.column("attribution"), strict=True))
     return [
-        {"licence": licence, "attribution": attribution, "drawings": count}
+        {"licence": licence, "attribution": attribution, what: count}
         for (licence, attribution), count in sorted(pairs.items(), key=str)
     ]
 
@@ -235,6 +283,7 @@ def _write_contexts(
     catalog: Catalog,
     classes: Mapping[str, str],
     pictures: Pictures,
+    behind: Callable[[SceneDraws, int], Pixels],
     config: ScenesConfig,
     workers: int | None,
     progress: bool,
@@ -248,7 +297,7 @@ def _write_contexts(
         row, ground = job
         draws = SceneDraws(config.seed, _CONTEXT_PART + ground, row)
         data = io.BytesIO()
-        alone(draws, config.context_size, config, pictures.image(row)).save(data, "PNG")
+        alone(draws, config.context_size, config, pictures.image(row), behind).save(data, "PNG")
         return data.getvalue()
 
     painted: Iterator[bytes] = in_threads(paint, jobs, worker_count(workers))

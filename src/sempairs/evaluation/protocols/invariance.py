@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sempairs import keyed
+from sempairs.catalog.sources import open_source
 from sempairs.encoders import embed
+from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
 from sempairs.evaluation.perturbations.changed import embed_changed
 from sempairs.evaluation.perturbations.transforms import TRANSFORMS, Apply
@@ -31,6 +33,8 @@ from sempairs.views.store import PixelStore
 Float = NDArray[np.float64]
 BATCH = 256
 GROUNDS = ("colour", "texture")
+GIVEN = "given"
+"""Grounds that the user gives as images."""
 
 
 class _Whitened(Protocol):
@@ -101,11 +105,14 @@ class Backgrounds(_Whitened):
         spec, part = context.target.spec, context.catalog.select(problem.images)
         store = PixelStore.build(context.source, part, spec.input_size, channels=4)
         rows, by_ground, per_image = np.arange(len(store)), {}, np.zeros(len(store))
-        for ground in GROUNDS:
+        grounds = GROUNDS if problem.textures is None else (GIVEN,)
+        for ground in grounds:
+            behind = "white" if ground == GIVEN else ground
             config = ViewsConfig(
-                size=spec.input_size, mean=spec.mean, std=spec.std, background=ground, without=OPERATIONS
+                size=spec.input_size, mean=spec.mean, std=spec.std, background=behind, without=OPERATIONS
             )
-            maker = ViewMaker(config, store, seed=context.config.seed, device=context.device)
+            laid = store if problem.textures is None else _on_textures(store, problem.textures, context)
+            maker = ViewMaker(config, laid, seed=context.config.seed, device=context.device)
 
             def views(maker: ViewMaker = maker) -> Iterator[Tensor]:
                 for start in range(0, len(rows), BATCH):
@@ -115,7 +122,7 @@ class Backgrounds(_Whitened):
             features = embed(context.target.encoder, views(), precision=context.config.settled_precision)
             cosines = _cosine(whitening, clean, features)
             by_ground[ground] = float(cosines.mean())
-            per_image += cosines / len(GROUNDS)
+            per_image += cosines / len(grounds)
         more = {"by_ground": by_ground, **spread(per_image, problem.units[problem.images])}
         return [Score("cosine", float(per_image.mean()), len(rows), "none", more)]
 
@@ -149,6 +156,26 @@ class Pairs(_Whitened):
             Score("auroc", float(nearer.mean()), n, "none", {**extra, **spread(nearer, units[keep])}),
             Score("cosine", float(own.mean()), n, "none", {**extra, **spread(own, units)}),
         ]
+
+
+def _on_textures(store: PixelStore, spec: str, context: Context) -> PixelStore:
+    """The pictures of a store with alpha, each on a keyed test image of the source `spec`, three channels."""
+    source = open_source(spec)
+    catalog = source.scan().catalog
+    catalog = catalog.select(catalog.column("split") == "test")
+    if not len(catalog):
+        raise UserError(f"grounds {spec}", "must have images of the split test")
+    textures = PixelStore.build(source, catalog, store.size, channels=3)
+    drawn = keyed.uniform(context.config.seed, "grounds", occurrence=np.arange(len(store)))[:, 0]
+    chosen = torch.from_numpy((drawn * len(textures)).astype(np.int64))
+    laid = torch.empty_like(store.pixels[:, :3])
+    for start in range(0, len(store), BATCH):
+        part = slice(start, start + BATCH)
+        pixels = store.pixels[part].float()
+        alpha = pixels[:, 3:] / 255
+        behind = textures.pixels[chosen[part]].float()
+        laid[part] = (pixels[:, :3] * alpha + behind * (1 - alpha)).round().to(torch.uint8)
+    return PixelStore(laid, store.rows_hash)
 
 
 def _clean(context: Context, problem: TransformInvariance) -> tuple[Whitening, Float]:

@@ -6,12 +6,14 @@ Pairs are of the test split, so no pretraining has seen either image, nor the co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sempairs.catalog.sources.base import existing_path
+from sempairs.catalog.sources.release import read_about
 from sempairs.catalog.table import Catalog
 from sempairs.errors import UserError
 from sempairs.evaluation.config import EvaluationConfig
@@ -52,7 +54,12 @@ class TransformInvariance(Problem):
 
 @dataclass(frozen=True)
 class BackgroundInvariance(TransformInvariance):
-    """The same of what lies behind a drawing: pictures with alpha, on grounds instead of white."""
+    """The same of what lies behind a drawing: pictures with alpha, on grounds instead of white.
+
+    textures: a source whose test images are the grounds; None: drawn ones.
+    """
+
+    textures: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,10 +118,25 @@ def emoji_transforms(rest: str) -> Task:
 
 @TASKS.register("emoji-backgrounds", summary="new drawings on other grounds: beyond the pipeline")
 def emoji_backgrounds(rest: str) -> Task:
-    """Whitened cosine between a drawing on white and on a colour or texture."""
-    no_rest("emoji-backgrounds", rest)
-    rule = {"task": "emoji-backgrounds", "version": 1, "images": MAX_IMAGES, "reference": MAX_REFERENCE}
-    return Task("emoji-backgrounds", SOURCE, "backgrounds-1", "cosine", rule, _backgrounds, movable=True)
+    """Whitened cosine between a drawing on white and on a colour or texture.
+
+    rest: the folder of a release whose test images are the grounds instead, as texture-pairs is.
+    """
+    rule: dict[str, Any] = {
+        "task": "emoji-backgrounds",
+        "version": 1,
+        "images": MAX_IMAGES,
+        "reference": MAX_REFERENCE,
+    }
+    textures, name = None, "emoji-backgrounds"
+    if rest:
+        textures, name = f"release:{rest}", f"emoji-backgrounds:{rest}"
+        rule["textures"] = read_about(existing_path("release", rest, folder=True)).get("manifest_hash")
+
+    def build(catalog: Catalog, config: EvaluationConfig) -> BackgroundInvariance:
+        return replace(_backgrounds(catalog, config), textures=textures)
+
+    return Task(name, SOURCE, "backgrounds-1", "cosine", rule, build, movable=True)
 
 
 @TASKS.register("emoji-designers", summary="one new concept by two designers: beyond the pipeline")
