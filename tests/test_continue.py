@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sempairs.training.trackers import read_metrics
 
 from sempairs.cli.main import run
 from sempairs.config import load_config
 from sempairs.encoders import EncoderConfig, build_encoder
 from sempairs.files import read_json
+from sempairs.runs.trackers import read_metrics
 from sempairs.training.recipe import PretrainRecipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "continue.md"

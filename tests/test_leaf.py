@@ -64,11 +64,11 @@ def test_registry_refuses_a_second_entry_and_suggests_on_a_wrong_name():
 
 
 def test_of_many_choices_near_ones_only_are_listed():
-    names = [f"{a}{b}" for a in ("resnet", "vit", "swin") for b in range(20)]
+    names = [f"{a}{b}" for a in ("resnet", "vit", "swin") for b in range(40)]
     line = str(unknown("encoder.arch", "resnet2O", names))
     assert "did you mean 'resnet" in line and "choose from" not in line and "vit" not in line
     assert len(line) < 200
-    assert str(unknown("encoder.arch", "qqq", names)).endswith("none of 60 is like it")
+    assert str(unknown("encoder.arch", "qqq", names)).endswith("none of 120 is like it")
     assert "choose from: a, b" in str(unknown("x", "c", ["a", "b"]))
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 _ABSENT = object()
-_MANY = 40  # choices that fit in a line
+_MANY = 80  # choices that fit in a line
 
 
 class UserError(ValueError):

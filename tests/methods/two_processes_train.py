@@ -36,14 +36,14 @@ def sibling(name: str) -> ModuleType:
 def trained(name: str, rows: slice, *, processes: int) -> dict[str, Tensor]:
     """The method's state after the steps, and the last loss averaged over processes."""
     fixtures = sibling("conftest")
-    method = fixtures.build_variant(name, fixtures.make_encoder(), SMALL).double()
+    method = fixtures.build_variant(name, fixtures.small_encoder(), SMALL).double()
     if processes > 1:
         synchronise(method, torch.device("cpu"))
     optimiser = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
     method.train()
     mean = torch.zeros((), dtype=torch.float64)
     for step in range(STEPS):
-        whole = fixtures.make_views(slots=method.slots, local=2 * method.takes_local, seed=step)
+        whole = fixtures.made_up_views(slots=method.slots, local=2 * method.takes_local, seed=step)
         crops = tuple(Crop(crop.pixels[rows].double(), crop.member, crop.kind) for crop in whole.crops)
         assert whole.distinct is not None
         views = Views(crops, whole.pair_id[rows], whole.meaning[rows], whole.distinct[rows])

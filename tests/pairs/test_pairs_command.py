@@ -107,7 +107,7 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(source: str, tmp_path: P
         ),
         (
             refused("build", source, *cross, "--mixed", 2),
-            "pairs.mixed must be less than or equal to 1, got 2",
+            "pairs.mixed must be in [0, 1] all through training, got 2",
         ),
         (refused("build", source, *cross, "--count", 0), "pairs.count must be greater than or equal to 1"),
         (

@@ -307,7 +307,7 @@ def test_a_configuration_is_that_of_its_relation() -> None:
         ({"mixed": 0.5, "corrupted": 0.5}, "must be left out where mixed is given"),
         ({"file": "list.csv"}, "pairs.file is not a known key"),
         ({"relation": "listed"}, "pairs.file is required"),
-        ({"mixed": 1.5}, "less than or equal to 1"),
+        ({"mixed": 1.5}, r"must be in \[0, 1\] all through training, got 1.5"),
         ({"relation": "sibling", "depth": 0}, "greater than or equal to 1"),
         ({"seed": 2**32}, "less than"),
         ({"relations": "x"}, "did you mean 'relation'"),

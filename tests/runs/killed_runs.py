@@ -35,7 +35,8 @@ from sempairs.config import load_config
 from sempairs.detection.config import make_recipe
 from sempairs.detection.run import detect
 from sempairs.encoders import weight_hash
-from sempairs.evaluation import EvaluationConfig, evaluate, sgd
+from sempairs.evaluation import EvaluationConfig, evaluate
+from sempairs.evaluation.probes import sgd
 from sempairs.files import write_json
 from sempairs.runs import engine
 from sempairs.training.recipe import PretrainRecipe

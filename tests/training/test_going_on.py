@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from sempairs.training.trackers import read_metrics
 from torch import Tensor, nn
 
 from sempairs.cli.main import run as command_line
@@ -22,8 +21,9 @@ from sempairs.evaluation.export import export_features
 from sempairs.files import read_json
 from sempairs.methods import METHODS, Method, MethodConfig, StepOutput, build_method
 from sempairs.methods.momentum import warmed
+from sempairs.runs import engine
+from sempairs.runs.trackers import read_metrics
 from sempairs.study.certificate import check_pair
-from sempairs.training import run as engine
 from sempairs.training.monitor import Monitor
 from sempairs.training.optimisers import build_optimiser, set_rates
 from sempairs.training.provenance import Provenance

@@ -100,7 +100,9 @@ def test_provenance_says_what_a_certificate_compares(make_recipe: MakeRecipe, tm
     assert found["hardware"]["cores"] >= 1
 
     exposure = pq.read_table(tmp_path / "run" / "exposure.parquet")
-    assert exposure.column_names == ["image_id", "file_hash", "pixel_hash", "split_group"]
+    assert exposure.column_names == [
+        "image_id", "file_hash", "pixel_hash", "split_group", "source", "sketch",
+    ]  # fmt: skip
     shown = data.catalog.column("image_id")[data.plan.images]
     assert exposure["image_id"].to_pylist() == shown.tolist()
     validation = data.catalog.column("image_id")[data.validation_rows]

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sempairs.encoders.config import EncoderConfig
 
 if TYPE_CHECKING:
-    from sempairs.encoders.build import Encoder, build_encoder
+    from sempairs.encoders.build import Encoder
     from sempairs.encoders.features import embed
     from sempairs.encoders.files import EncoderSpec, LoadedEncoder, load_encoder, save_encoder
     from sempairs.encoders.foreign import import_encoder
+    from sempairs.encoders.start import build_encoder
     from sempairs.encoders.weights import weight_hash
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
 
 _HOME = {
     "Encoder": "build",
-    "build_encoder": "build",
+    "build_encoder": "start",
     "embed": "features",
     "import_encoder": "foreign",
     "EncoderSpec": "files",

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from sempairs.encoders.config import SMALL_STEMS, EncoderConfig, Stem
 from sempairs.encoders.narrow_strides import avoid_narrow_strides
 from sempairs.encoders.small_maps import use_matrix_products
-from sempairs.encoders.weights import load_weights
 from sempairs.errors import UserError, unknown
 from sempairs.keyed import torch_draws
 
@@ -65,23 +64,17 @@ class Encoder(nn.Module):
             raise UserError(f"encoder.arch {self.config.arch}", f"takes images of {fixed}", size, remedy)
 
 
-def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
-    """Build the encoder that `config` names, on the CPU, in float32, in training mode.
+def build_network(config: EncoderConfig, *, seed: int) -> Encoder:
+    """Build the network that `config` names with weights drawn by `seed`, whatever `config.weights` says.
 
-    The initial weights are a pure function of `seed` and the config; global random state is left as it was.
-    Raises: UserError for an unknown architecture, options it does not take, a stem it cannot have, or a
-    weights file that does not fit.
+    On the CPU, in float32, in training mode. Global random state is left as it was.
+    Raises: UserError for an unknown architecture, options it does not take, or a stem it cannot have.
     """
-    from sempairs.encoders.start import settled, starting_weights  # these read encoders, which are built here
-
-    config = settled(config)
     with torch_draws(seed, "weights", "encoder"), torch.device("cpu"):
         model = _tiny(config) if config.arch == TINY else _timm(config)
     # Models whose head has a hidden layer keep it when the classifier goes; timm declares its width apart.
     declared: Any = getattr(model, "head_hidden_size", None)
     width = int(declared or getattr(model, "num_features", 0))
-    if config.weights is not None:
-        load_weights(model, starting_weights(config), where=config.weights)
     avoid_narrow_strides(model)
     use_matrix_products(model)
     return Encoder(model, config, width)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sempairs import __version__
-from sempairs.encoders.build import Encoder, build_encoder
+from sempairs.encoders.build import Encoder, build_network
 from sempairs.encoders.config import EncoderConfig
 from sempairs.encoders.weights import load_weights, read_weights, weight_hash
 from sempairs.errors import UserError
@@ -110,7 +110,7 @@ def load_encoder(path: str | Path) -> LoadedEncoder:
     file = given if given.suffix == ".json" else given / SPEC
     spec = read_spec(file)
     # The built weights are overwritten at once; the seed does not matter.
-    built = build_encoder(spec.config, seed=0)
+    built = build_network(spec.config, seed=0)
     if built.width != spec.width:
         raise UserError(f"{file}: width", f"must be {built.width} for {spec.config.arch}", spec.width)
     weights = read_weights(file.with_name(WEIGHTS))

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from sempairs import __version__
-from sempairs.encoders.build import Encoder, build_encoder
+from sempairs.encoders.build import Encoder, build_network
 from sempairs.encoders.checkpoints import read_checkpoint, tensors
 from sempairs.encoders.config import SMALL_STEMS, EncoderConfig, Stem
 from sempairs.encoders.files import EncoderSpec, LoadedEncoder
@@ -211,7 +211,7 @@ def import_encoder(
     fixed = built.fixed_size
     if fixed and input_size and input_size != fixed:
         config = config.model_copy(update={"options": {**config.options, "dynamic_img_size": True}})
-        built = build_encoder(config, seed=0)
+        built = build_network(config, seed=0)
         notes = (
             *notes,
             f"position embeddings of {fixed} pixels are interpolated to {input_size}, as timm does",
@@ -644,5 +644,5 @@ def _model(config: EncoderConfig, models: dict[str, Encoder]) -> Encoder:
     """Built once for each config."""
     key = config.model_dump_json()
     if key not in models:
-        models[key] = build_encoder(config, seed=0)
+        models[key] = build_network(config, seed=0)
     return models[key]

