@@ -24,6 +24,7 @@ from sempairs.methods.momentum import warmed
 from sempairs.runs import engine
 from sempairs.runs.trackers import read_metrics
 from sempairs.study.certificate import check_pair
+from sempairs.training import provenance
 from sempairs.training.monitor import Monitor
 from sempairs.training.optimisers import build_optimiser, set_rates
 from sempairs.training.provenance import Provenance
@@ -232,7 +233,7 @@ def test_an_imported_encoder_is_gone_on_from(make_recipe: MakeRecipe, tmp_path: 
     config = EncoderConfig(options={"channels": [8, 8, 8, 8]})
     save_encoder(tmp_path / "other", build_encoder(config, seed=7), config, 16, *IMAGENET)
     recipe = going_on(make_recipe, tmp_path / "other", schedule__duration="2 steps")
-    unknown = engine.provenance.inherited(recipe).unknown
+    unknown = provenance.inherited(recipe).unknown
     assert len(unknown) == 1 and "what the weights it started from" in unknown[0]
 
 
@@ -330,7 +331,7 @@ def test_resumed_bit_for_bit_and_on_record(
 def test_what_the_start_and_the_eye_were_shown_is_inherited(
     make_recipe: MakeRecipe, start: Path, features: Path
 ) -> None:
-    found = engine.provenance.inherited(all_of_it(make_recipe, start, features))
+    found = provenance.inherited(all_of_it(make_recipe, start, features))
     beside = features.with_name(features.name + ".exposure.parquet")
     assert set(found.records) == {beside, (start / "exposure.parquet").resolve()} and not found.unknown
 
