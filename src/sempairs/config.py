@@ -192,7 +192,8 @@ def validate(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
 
     Raises: UserError, one line, naming the first field out of its rule.
     """
-    if isinstance(named := data.get("plugins"), list | tuple):
+    named = data.get("plugins") if isinstance(data, Mapping) else None  # checked below, whatever it is
+    if isinstance(named, list | tuple):
         plugins.load(named, f"{where}: plugins" if where else "plugins")
     try:
         return cls.model_validate(data)

@@ -116,6 +116,9 @@ def read_dataset(root: str | Path, catalog: Catalog | None = None) -> Dataset:
     about: dict[str, Any] = source.about
     catalog = source.scan().catalog if catalog is None else catalog
     texts = sorted((source.root / LICENCES).glob("*.txt"))
+    builder = about.get("builder") or {}
+    if not isinstance(builder, dict):
+        raise UserError(f"{source.root}: builder", "must be a section of keys", builder)
     return Dataset(
         name=str(about.get("name")),
         version=str(about.get("version")),
@@ -127,7 +130,7 @@ def read_dataset(root: str | Path, catalog: Catalog | None = None) -> Dataset:
         audit=about.get("audit"),
         references_only=source.references_only,
         joined=bool(about.get("joined")),
-        builder=about.get("builder") or {},
+        builder=builder,
     )
 
 
